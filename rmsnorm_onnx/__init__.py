@@ -1,0 +1,54 @@
+"""RMS normalization in ONNX models: fuse every spelling, run it fast in onnxruntime, prove that nothing changed."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rmsnorm_onnx.api import InspectResult, OptimizeResult, inspect, optimize, verify
+    from rmsnorm_onnx.errors import CannotRun, InvalidInput, LibraryMissing, RmsNormError
+    from rmsnorm_onnx.layers import RMSNormalization, rms_normalization
+    from rmsnorm_onnx.library import get_library_path, register
+    from rmsnorm_onnx.passes import FuseRmsNorm
+    from rmsnorm_onnx.spec import Why
+    from rmsnorm_onnx.verify import ParityReport
+
+_HOMES = {
+    "rmsnorm_onnx.api": ("InspectResult", "OptimizeResult", "inspect", "optimize", "verify"),
+    "rmsnorm_onnx.errors": ("CannotRun", "InvalidInput", "LibraryMissing", "RmsNormError"),
+    "rmsnorm_onnx.layers": ("RMSNormalization", "rms_normalization"),
+    "rmsnorm_onnx.library": ("get_library_path", "register"),
+    "rmsnorm_onnx.passes": ("FuseRmsNorm",),
+    "rmsnorm_onnx.spec": ("Why",),
+    "rmsnorm_onnx.verify": ("ParityReport",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "CannotRun",
+    "FuseRmsNorm",
+    "InspectResult",
+    "InvalidInput",
+    "LibraryMissing",
+    "OptimizeResult",
+    "ParityReport",
+    "RMSNormalization",
+    "RmsNormError",
+    "Why",
+    "get_library_path",
+    "inspect",
+    "optimize",
+    "register",
+    "rms_normalization",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: ``import rmsnorm_onnx`` itself takes no time."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'rmsnorm_onnx' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,130 @@
+"""The verbs of the package: paths or models in, results out."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Generic, TypeVar
+
+import onnx
+import onnx_ir as ir
+
+from rmsnorm_onnx import modelfile
+from rmsnorm_onnx.passes import Fused, LeftAlone, Options, Outcome, fuse, plan
+from rmsnorm_onnx.report import Case, Report, Status, Table
+from rmsnorm_onnx.verify import verify
+
+__all__ = ["InspectResult", "OptimizeResult", "inspect", "optimize", "verify"]
+
+SCHEMA_VERSION: Final = 1
+
+_Model = TypeVar("_Model", onnx.ModelProto, ir.Model)
+
+
+@dataclass(frozen=True, slots=True)
+class InspectResult:
+    """What a model holds.
+
+    Attributes:
+        fused: what ``optimize`` would fuse.
+        near_misses: what only looks like an RMS norm, with the reason.
+    """
+
+    fused: tuple[Fused, ...]
+    near_misses: tuple[LeftAlone, ...]
+
+    def report(self) -> Report:
+        """The result for any renderer."""
+        return _report(Outcome(self.fused, self.near_misses), "inspect", "found")
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizeResult(Generic[_Model]):
+    """A fused model.
+
+    Attributes:
+        model: of the kind that was given; a ModelProto for a path.
+        fused: one record per new node.
+        near_misses: what only looks like an RMS norm, with the reason.
+    """
+
+    model: _Model
+    fused: tuple[Fused, ...]
+    near_misses: tuple[LeftAlone, ...]
+
+    def report(self) -> Report:
+        """The result for any renderer."""
+        return _report(Outcome(self.fused, self.near_misses), "optimize", "fused")
+
+
+def optimize(
+    model: str | os.PathLike[str] | onnx.ModelProto | ir.Model, *, adopt: bool = True, body: bool = True
+) -> OptimizeResult[Any]:
+    """Replace every RMS norm of ``model`` by one node of the domain ``pkg.rmsnorm_onnx``.
+
+    Args:
+        model: a path, an ``onnx.ModelProto`` (not changed) or an ``onnx_ir.Model`` (changed in place).
+        adopt: also take over nodes that are RMS norms already: ONNX's RMSNormalization and onnxruntime's
+            SimplifiedLayerNormalization.
+        body: store function bodies, so that the model also runs where the library is not registered.
+
+    Returns:
+        The fused model, of the kind given (a ModelProto for a path), and what was done.
+
+    Raises:
+        InvalidInput: the file is missing or not a model, or the argument is of another kind.
+    """
+    graph_model = modelfile.to_model(model)
+    outcome = fuse(graph_model, Options(adopt=adopt, body=body))
+    result = graph_model if isinstance(model, ir.Model) else ir.to_proto(graph_model)
+    return OptimizeResult(result, outcome.fused, outcome.near_misses)
+
+
+def inspect(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model, *, adopt: bool = True) -> InspectResult:
+    """Say what ``optimize`` would fuse in ``model``, and what it would leave alone and why; change nothing.
+
+    Raises:
+        InvalidInput: the file is missing or not a model, or the argument is of another kind.
+    """
+    outcome = plan(modelfile.to_model(model), Options(adopt=adopt))
+    return InspectResult(outcome.fused, outcome.near_misses)
+
+
+def _report(outcome: Outcome, command: str, verb: str) -> Report:
+    counts = Counter(record.op for record in outcome.fused)
+    reasons = Counter(miss.why for miss in outcome.near_misses)
+    verdict = f"{len(outcome.fused)} RMS norms {verb}, {len(outcome.near_misses)} near misses"
+    if reasons:
+        verdict += f", most often: {reasons.most_common(1)[0][0].text}"
+    return Report(
+        title=f"rmsnorm-onnx {command}",
+        status=Status.PASSED,
+        verdict=verdict,
+        facts=tuple((op, str(count)) for op, count in counts.items()),
+        tables=_tables(outcome, verb),
+        document={
+            "schema_version": SCHEMA_VERSION,
+            "command": command,
+            "fused": [asdict(record) for record in outcome.fused],
+            "near_misses": [
+                {"node": m.node, "why": m.why.value, "reason": m.why.text, "detail": m.detail}
+                for m in outcome.near_misses
+            ],
+        },
+        cases=(
+            *(Case(f"{r.op} {r.output}", Status.PASSED) for r in outcome.fused),
+            *(Case(m.node, Status.SKIPPED, f"{m.why.text}: {m.detail}") for m in outcome.near_misses),
+        ),
+    )
+
+
+def _tables(outcome: Outcome, verb: str) -> tuple[Table, ...]:
+    tables = []
+    if outcome.fused:
+        rows = tuple((r.op, r.output, str(len(r.replaced)), r.pattern) for r in outcome.fused)
+        tables.append(Table(verb.capitalize(), ("operator", "output", "nodes", "from"), rows))
+    if outcome.near_misses:
+        misses = tuple((m.node, m.why.value, f"{m.why.text}: {m.detail}") for m in outcome.near_misses)
+        tables.append(Table("Near misses", ("node", "reason", "what was seen"), misses))
+    return tuple(tables)

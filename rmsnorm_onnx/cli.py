@@ -1,0 +1,164 @@
+"""The command line: parses, calls the API, prints, and turns errors into exit codes.
+
+Everything heavy is imported inside the commands, so that --help answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rmsnorm_onnx.errors import InvalidInput, RmsNormError
+
+if TYPE_CHECKING:
+    from rmsnorm_onnx.report import Report
+
+app = typer.Typer(
+    name="rmsnorm-onnx",
+    help="RMS normalization in ONNX models: fuse every spelling, run it fast, prove that nothing changed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[Path, typer.Argument(help="an ONNX model", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document instead of tables")]
+NoAdopt = Annotated[bool, typer.Option("--no-adopt", help="leave norm nodes that exist already alone")]
+
+
+@app.command()
+def optimize(
+    model: Model,
+    output: Annotated[Path | None, typer.Argument(help="where to write; without it, only report")] = None,
+    require: Annotated[int, typer.Option(help="exit 1, and write nothing, if fewer norms are fused")] = 0,
+    no_adopt: NoAdopt = False,
+    no_body: Annotated[
+        bool, typer.Option("--no-body", help="store no function bodies: the library is required")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Replace every RMS norm of MODEL by one node, and write the result to OUTPUT."""
+    from rmsnorm_onnx import modelfile
+    from rmsnorm_onnx.api import optimize as run
+
+    loaded = modelfile.load(model)
+    result = run(loaded, adopt=not no_adopt, body=not no_body)
+    enough = len(result.fused) >= require
+    if output is not None and enough:
+        modelfile.save(result.model, output, model)
+    _print(result.report(), json)
+    if not enough:
+        _say(f"{len(result.fused)} norms fused, {require} required: nothing was written")
+        raise typer.Exit(1)
+    if output is not None:
+        before, after = model.stat().st_size, output.stat().st_size
+        _say(f"{output} written, {after:,} bytes ({after - before:+,}); next: rmsnorm-onnx verify {model} {output}")
+
+
+@app.command()
+def inspect(
+    model: Model,
+    explain: Annotated[bool, typer.Option("--explain", help="show what was seen at each near miss")] = False,
+    no_adopt: NoAdopt = False,
+    json: Json = False,
+) -> None:
+    """Show which RMS norms MODEL holds, and what only looks like one; change nothing."""
+    from dataclasses import replace
+
+    from rmsnorm_onnx.api import inspect as run
+
+    report = run(model, adopt=not no_adopt).report()
+    if not explain:
+        report = replace(report, tables=tuple(t for t in report.tables if t.title != "Near misses"))
+    _print(report, json)
+
+
+@app.command()
+def verify(
+    original: Annotated[Path, typer.Argument(help="the model as it was", show_default=False)],
+    fused: Annotated[Path, typer.Argument(help="the model as it is now", show_default=False)],
+    dim: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="length of a symbolic dimension")] = None,
+    inputs: Annotated[Path | None, typer.Option(help="an .npz file or an ONNX test-data folder")] = None,
+    seed: Annotated[int, typer.Option(help="seed of the generated inputs")] = 0,
+    no_library: Annotated[bool, typer.Option("--no-library", help="run FUSED by its function bodies")] = False,
+    json: Json = False,
+    junit: Annotated[Path | None, typer.Option(help="also write JUnit XML")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="also write Markdown")] = None,
+    html: Annotated[Path | None, typer.Option(help="also write one HTML file")] = None,
+) -> None:
+    """Run both models on the same inputs and say whether they are equal; exit 1 if they are not."""
+    from rmsnorm_onnx.api import verify as run
+    from rmsnorm_onnx.files import write_atomically
+    from rmsnorm_onnx.report import to_html, to_junit, to_markdown
+
+    result = run(original, fused, dims=_dims(dim or []), inputs=inputs, seed=seed, library=not no_library)
+    report = result.report()
+    for path, render in ((junit, to_junit), (markdown, to_markdown), (html, to_html)):
+        if path is not None:
+            write_atomically(path, render(report))
+    _print(report, json)
+    if not result.ok:
+        raise typer.Exit(1)
+
+
+@app.command()
+def info(json: Json = False) -> None:
+    """Show versions, the compiled library and its instruction sets: what a bug report needs."""
+    from rmsnorm_onnx.environment import environment
+
+    _print(environment().report(), json)
+
+
+def _dims(pairs: list[str]) -> dict[str, int]:
+    dims = {}
+    for pair in pairs:
+        name, _, value = pair.rpartition("=")
+        if not name or not value.isdecimal():
+            raise InvalidInput(f"--dim takes NAME=VALUE with a whole number, got '{pair}'; for example --dim batch=2")
+        dims[name] = int(value)
+    return dims
+
+
+def _print(report: Report, as_json: bool) -> None:
+    from rmsnorm_onnx.report import print_text, to_json
+
+    if as_json:
+        sys.stdout.write(to_json(report) + "\n")
+    else:
+        print_text(report)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        typer.echo(version("rmsnorm-onnx"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """RMS normalization in ONNX models: fuse every spelling, run it fast, prove that nothing changed."""
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; exit codes are 0 yes, 1 no, 2 bad input, 3 could not run."""
+    try:
+        app(arguments)
+    except RmsNormError as error:
+        _say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except OSError as error:
+        _say(f"error: {error.strerror or error}: {error.filename or ''}")
+        sys.exit(InvalidInput.exit_code)

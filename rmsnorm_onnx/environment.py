@@ -1,0 +1,64 @@
+"""What is installed, and whether the compiled library answers: the facts a bug report needs."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+
+from rmsnorm_onnx import library
+from rmsnorm_onnx.errors import RmsNormError
+from rmsnorm_onnx.report import Report, Status, Table
+
+_PACKAGES = ("rmsnorm-onnx", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Versions, the library's own words, or the reason why it says nothing."""
+
+    versions: Mapping[str, str]
+    machine: str
+    library: library.LibraryInfo | None
+    problem: str
+
+    def report(self) -> Report:
+        """The result for any renderer."""
+        facts = [("machine", self.machine)]
+        if self.library is not None:
+            facts += [
+                ("library", f"{self.library.path} ({self.library.size_bytes:,} bytes)"),
+                ("instruction sets", ", ".join(self.library.isa_supported)),
+                ("in use", self.library.isa_active),
+            ]
+        return Report(
+            title="rmsnorm-onnx info",
+            status=Status.PASSED if self.library is not None else Status.FAILED,
+            verdict="the compiled library answers" if self.library is not None else self.problem,
+            facts=tuple(facts),
+            tables=(Table("Versions", ("package", "version"), tuple(self.versions.items())),),
+            document={
+                "schema_version": 1,
+                "command": "info",
+                "versions": dict(self.versions),
+                "machine": self.machine,
+                "library": asdict(self.library) if self.library is not None else None,
+                "problem": self.problem,
+            },
+        )
+
+
+def environment() -> Environment:
+    """Look around; nothing that is missing raises."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    try:
+        answer, problem = library.info(), ""
+    except RmsNormError as error:
+        answer, problem = None, str(error)
+    return Environment(versions, f"{platform.system()} {platform.machine()}", answer, problem)

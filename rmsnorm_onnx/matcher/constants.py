@@ -1,0 +1,156 @@
+"""Values that are the same in every run: initializers, Constant nodes, and small arithmetic on them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS, Facts
+
+#: More elements than any epsilon, exponent or axes list has; keeps weights unread.
+_SMALL: Final = 1024
+
+#: From this IR version on, an initializer that is also a graph input can be overridden by a feed.
+_OVERRIDABLE_FROM: Final = 4
+
+#: Operators exporters compute constants with.
+_FOLDABLE: Final = frozenset(
+    (
+        *("Abs", "Add", "Div", "Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "ReduceProd", "Sqrt", "Sub"),
+        *("Cast", "Identity"),
+        *("Concat", "ConstantOfShape", "Expand", "Gather", "Range", "Reshape", "Slice", "Squeeze", "Unsqueeze"),
+    )
+)
+
+
+class Constants:
+    """Reads constant values of one model; each is computed once."""
+
+    def __init__(self, model: ir.Model, facts: Facts) -> None:
+        self._facts = facts
+        self._overridable = model.ir_version >= _OVERRIDABLE_FROM
+        self._opset = model.opset_imports.get("", 18)
+        self._known: dict[ir.Value, np.ndarray[Any, Any] | None] = {}
+
+    def array(self, value: ir.Value | None) -> np.ndarray[Any, Any] | None:
+        """The constant value, or None when it is not constant or has more than 1024 elements."""
+        if value is None:
+            return None
+        if value not in self._known:
+            self._known[value] = None  # a cycle would be an invalid graph; it must still end
+            self._known[value] = self._evaluate(value)
+        return self._known[value]
+
+    def single(self, value: ir.Value | None) -> float | None:
+        """The one number that ``value`` holds, whatever its shape, or None."""
+        array = self.array(value)
+        return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
+
+    def ints(self, value: ir.Value | None) -> tuple[int, ...] | None:
+        """The integers that ``value`` holds, or None."""
+        array = self.array(value)
+        return tuple(int(i) for i in array.reshape(-1)) if array is not None else None
+
+    def is_parameter(self, value: ir.Value) -> bool:
+        """Whether ``value`` depends on initializers and constants only, of any size."""
+        pending, seen = [value], {value}
+        while pending:
+            current = pending.pop()
+            node = current.producer()
+            if node is None:
+                if not current.is_initializer() or self._can_be_fed(current):
+                    return False
+                continue
+            if len(seen) > _SMALL or any(a.type in _GRAPHS for a in node.attributes.values()):
+                return False
+            fresh = [i for i in node.inputs if i is not None and i not in seen]
+            seen.update(fresh)
+            pending.extend(fresh)
+        return True
+
+    def _can_be_fed(self, value: ir.Value) -> bool:
+        return value.is_graph_input() and (self._overridable or not value.is_initializer())
+
+    def _evaluate(self, value: ir.Value) -> np.ndarray[Any, Any] | None:
+        if self._can_be_fed(value):
+            return None
+        node = value.producer()
+        if node is None:
+            return _small_array(value.const_value)
+        if node.domain not in DEFAULT_DOMAINS or any(a.is_ref() for a in node.attributes.values()):
+            return None
+        if node.op_type == "Constant":
+            return _constant_node(node)
+        if node.op_type == "Shape":
+            return self._static_shape(node)
+        if node.op_type == "CastLike":
+            return self._cast_like(node)
+        if node.op_type not in _FOLDABLE:
+            return None
+        inputs = [self.array(i) for i in node.inputs]
+        if any(a is None and i is not None for a, i in zip(inputs, node.inputs, strict=True)):
+            return None
+        return self._run(node, [i for i in inputs if i is not None])
+
+    def _cast_like(self, node: ir.Node) -> np.ndarray[Any, Any] | None:
+        """Only the type of the second input matters, which need not be constant."""
+        array, like = self.array(node.inputs[0]), node.inputs[1]
+        dtype = self._facts.dtype(like) if like is not None else None
+        return array.astype(dtype.numpy()) if array is not None and dtype is not None else None
+
+    def _static_shape(self, node: ir.Node) -> np.ndarray[Any, Any] | None:
+        shape = self._facts.shape(node.inputs[0]) if node.inputs[0] is not None else None
+        if shape is None:
+            return None
+        start = node.attributes["start"].as_int() if "start" in node.attributes else 0
+        end = node.attributes["end"].as_int() if "end" in node.attributes else len(shape)
+        dims = [d for d in shape[start:end] if isinstance(d, int)]
+        return np.array(dims, np.int64) if len(dims) == len(shape[start:end]) else None
+
+    def _run(self, node: ir.Node, inputs: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any] | None:
+        from onnx.reference import ReferenceEvaluator
+
+        proto = ir.serde.serialize_node(node)
+        feeds = dict(zip([name for name in proto.input if name], inputs, strict=True))
+        graph = onnx.helper.make_graph(
+            [proto],
+            "constant",
+            [
+                onnx.helper.make_tensor_value_info(name, ir.DataType.from_numpy(array.dtype).value, array.shape)
+                for name, array in feeds.items()
+            ],
+            [onnx.ValueInfoProto(name=proto.output[0])],
+        )
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", self._opset)])
+        with np.errstate(all="ignore"):
+            results = list(ReferenceEvaluator(model).run([proto.output[0]], feeds))
+        return np.asarray(results[0]) if np.size(results[0]) <= _SMALL else None
+
+
+_GRAPHS: Final = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
+
+
+def _constant_node(node: ir.Node) -> np.ndarray[Any, Any] | None:
+    # onnx_ir's own reader would name the tensor, which changes the model.
+    (attribute,) = node.attributes.values()
+    if attribute.type is ir.AttributeType.TENSOR:
+        return _small_array(attribute.as_tensor())
+    dtype = _CONSTANT_TYPES.get(attribute.name)
+    return np.asarray(attribute.value, dtype) if dtype is not None else None
+
+
+_CONSTANT_TYPES: Final = {
+    "value_float": np.float32,
+    "value_floats": np.float32,
+    "value_int": np.int64,
+    "value_ints": np.int64,
+}
+
+
+def _small_array(tensor: ir.TensorProtocol | None) -> np.ndarray[Any, Any] | None:
+    if tensor is None or tensor.size > _SMALL or tensor.dtype == ir.DataType.STRING:
+        return None
+    return tensor.numpy()

@@ -1,0 +1,91 @@
+"""What every reading rule may ask: types, shapes, constants, what values mean, where they come from."""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import onnx_ir as ir
+
+from rmsnorm_onnx import spec
+from rmsnorm_onnx.matcher.constants import Constants
+from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS, Facts
+from rmsnorm_onnx.matcher.match import NearMiss
+from rmsnorm_onnx.matcher.normalized import Normalized, Sigmoid, Silu
+from rmsnorm_onnx.matcher.statistic import Flaw, Lengths, Squared, Statistic
+
+Meaning: TypeAlias = Lengths | Squared | Statistic | Sigmoid | Silu | Normalized
+
+#: Types whose every value the other type holds as well.
+_WIDENINGS: Final = frozenset(
+    {
+        (spec.DType.FLOAT16, spec.DType.FLOAT),
+        (spec.DType.BFLOAT16, spec.DType.FLOAT),
+        (spec.DType.FLOAT16, spec.DType.DOUBLE),
+        (spec.DType.BFLOAT16, spec.DType.DOUBLE),
+        (spec.DType.FLOAT, spec.DType.DOUBLE),
+    }
+)
+CASTS: Final = frozenset({"Cast", "CastLike"})
+COPIES: Final = frozenset({"Identity", "Dropout"})
+
+
+class Context:
+    """The state of reading one model: grows value by value, and is never taken back."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.facts = Facts(model)
+        self.constants = Constants(model, self.facts)
+        self.meanings: dict[ir.Value, Meaning] = {}
+        self.near_misses: list[NearMiss] = []
+        self.refused: set[ir.Value] = set()
+
+    def meaning(self, value: ir.Value | None) -> Meaning | None:
+        """What ``value`` means, as far as it was read."""
+        return self.meanings.get(value) if value is not None else None
+
+    def report(self, node: ir.Node, flaw: Flaw) -> None:
+        """Keep a near miss that shows at ``node``."""
+        at = "" if flaw.node is node else f" (at {describe(flaw.node)})"
+        self.near_misses.append(NearMiss(node, flaw.why, flaw.detail + at))
+
+    def is_copy(self, node: ir.Node) -> bool:
+        """Whether the first output is the first input, unchanged, in inference."""
+        if node.op_type == "Identity":
+            return True
+        if node.op_type != "Dropout":
+            return False
+        training = node.inputs[2] if len(node.inputs) > 2 else None
+        return training is None or self.constants.single(training) == 0
+
+    def exact_source(self, value: ir.Value) -> ir.Value | None:
+        """The value that ``value`` is an exact copy of (a copy or a widening Cast), one node back."""
+        node = value.producer()
+        if node is None or node.domain not in DEFAULT_DOMAINS or not node.inputs or node.inputs[0] is None:
+            return None
+        if value is not node.outputs[0]:
+            return None
+        if node.op_type in COPIES:
+            return node.inputs[0] if self.is_copy(node) else None
+        if node.op_type in CASTS:
+            source, result = self.facts.float_type(node.inputs[0]), self.facts.float_type(value)
+            if source is not None and result is not None and (source is result or (source, result) in _WIDENINGS):
+                return node.inputs[0]
+        return None
+
+    def origin(self, value: ir.Value) -> ir.Value:
+        """The earliest value that ``value`` is an exact copy of."""
+        source = self.exact_source(value)
+        while source is not None:
+            value, source = source, self.exact_source(source)
+        return value
+
+
+def widens(narrow: spec.DType, wide: spec.DType) -> bool:
+    """Whether every value of ``narrow`` is one of ``wide``, and the types differ."""
+    return (narrow, wide) in _WIDENINGS
+
+
+def describe(node: ir.Node) -> str:
+    """A node as people look for it: operator, name, output."""
+    output = node.outputs[0].name if node.outputs else ""
+    return f"{node.op_type} '{node.name or output}'"

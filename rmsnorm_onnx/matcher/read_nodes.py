@@ -1,0 +1,81 @@
+"""Reading rules for nodes that are norms already: ONNX's and onnxruntime's own operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+import onnx_ir as ir
+
+from rmsnorm_onnx import spec
+from rmsnorm_onnx.matcher.context import Context
+from rmsnorm_onnx.matcher.normalized import Normalized
+from rmsnorm_onnx.matcher.read_quotient import Fit, as_mean, fit
+from rmsnorm_onnx.matcher.statistic import Flaw, Statistic
+
+#: Smallest normal float32: turns 0 / 0 into 0 / tiny, and nothing else.
+_TINY: Final = 2.0**-126
+
+
+def norm(context: Context, node: ir.Node) -> Normalized | None:
+    """RMSNormalization (opset 23) and onnxruntime's SimplifiedLayerNormalization: x, root and scale at once."""
+    x, scale = node.inputs[0], node.inputs[1]
+    if x is None or scale is None or _are_read(node.outputs[1:]):
+        return None
+    return _scaled_norm(context, node, x, scale, _number(node, "axis", -1))
+
+
+def skip_norm(context: Context, node: ir.Node) -> Normalized | None:
+    """Onnxruntime's SkipSimplifiedLayerNormalization(input, skip, gamma): the norm of a sum, and the sum."""
+    if len(node.inputs) != 3 or _are_read(node.outputs[1:3]):
+        return None
+    x, skip, scale = node.inputs
+    if x is None or skip is None or scale is None or not context.facts.same_shape(x, skip):
+        return None
+    normalized = _scaled_norm(context, node, x, scale, -1)
+    total = node.outputs[3] if _are_read(node.outputs[3:]) else None
+    return replace(normalized, addends=(x, skip), total=total) if normalized is not None else None
+
+
+def lp_normalization(context: Context, node: ir.Node) -> Normalized | None:
+    """LpNormalization with p=2: x over the root of the sum of squares, and 0 where that is 0."""
+    x = node.inputs[0]
+    axis = _number(node, "axis", -1)
+    rank = context.facts.rank(x) if x is not None else None
+    dtype = context.facts.float_type(node.outputs[0])
+    if x is None or _number(node, "p", 2) != 2 or dtype is None or (axis >= 0 and rank is None):
+        return None
+    axes = (axis if axis < 0 or rank is None else axis - rank,)
+    statistic = Statistic(context.origin(x), dtype, (node,), axes, True, False, floor=_TINY, rooted=True)
+    statistic, gain = as_mean(context, statistic)
+    return Normalized(node.outputs[0], None, statistic, gain, dtype, dtype, (node,))
+
+
+def _scaled_norm(context: Context, node: ir.Node, x: ir.Value, scale: ir.Value, axis: int) -> Normalized | None:
+    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    rank = context.facts.rank(x)
+    t, v = context.facts.float_type(x), context.facts.float_type(scale)
+    if t is None or v is None or (axis >= 0 and rank is None):
+        context.report(node, Flaw(spec.Why.UNKNOWN_TYPE, node, f"type or rank of '{x.name}' or '{scale.name}'"))
+        return None
+    if fit(context, scale, x) is Fit.WIDENS:
+        context.report(node, Flaw(spec.Why.SCALE_WIDENS, node, f"scale '{scale.name}' is wider than '{x.name}'"))
+        return None
+    axes = tuple(range(axis if axis < 0 or rank is None else axis - rank, 0))
+    stash = spec.DType.DOUBLE if t is spec.DType.DOUBLE else spec.DType.FLOAT
+    statistic = Statistic(context.origin(x), stash, (node,), axes, True, True, epsilon=epsilon, rooted=True)
+    # ONNX rounds the normalized value to T before the scale, unless the types differ: then its text does not
+    # type-check, and exporters mean one rounding. onnxruntime's own operators always round once.
+    twice = node.op_type == "RMSNormalization" and t is v
+    normalized_type = t if twice else stash
+    result = context.facts.float_type(node.outputs[0]) or v
+    return Normalized(node.outputs[0], None, statistic, 1.0, result, result, (node,), scale, normalized_type)
+
+
+def _number(node: ir.Node, name: str, default: int) -> int:
+    return node.attributes[name].as_int() if name in node.attributes else default
+
+
+def _are_read(outputs: Iterable[ir.Value]) -> bool:
+    return any(list(output.uses()) or output.is_graph_output() for output in outputs)

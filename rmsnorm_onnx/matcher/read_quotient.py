@@ -1,0 +1,194 @@
+"""Reading rules from the root to the final value: quotient, scale, gate, casts, and norm nodes that exist."""
+
+from __future__ import annotations
+
+import math
+from enum import Enum, auto
+
+import onnx_ir as ir
+
+from rmsnorm_onnx import spec
+from rmsnorm_onnx.matcher.context import Context, Meaning
+from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS
+from rmsnorm_onnx.matcher.normalized import Normalized, Sigmoid, Silu
+from rmsnorm_onnx.matcher.statistic import Flaw, Lengths, Statistic
+
+
+class Fit(Enum):
+    """How a factor's shape stands to the value it multiplies."""
+
+    SCALE = auto()
+    WIDENS = auto()
+    UNKNOWN = auto()
+
+
+def fit(context: Context, factor: ir.Value, x: ir.Value) -> Fit:
+    """Whether ``factor`` is a scale of ``x``: never wider, and constant or smaller than x.
+
+    A computed factor of x's full shape is another activation: multiplying by it stays a Mul.
+    """
+    shape, x_shape = context.facts.shape(factor), context.facts.shape(x)
+    parameter = context.constants.is_parameter(factor)
+    if shape is None:
+        return Fit.UNKNOWN
+    if x_shape is None:
+        # A parameter that turned out wider would be an error of the kernel, never a wrong result.
+        return Fit.SCALE if parameter else Fit.UNKNOWN
+    if len(shape) > len(x_shape):
+        return Fit.WIDENS
+    smaller = len(shape) < len(x_shape)
+    for length, x_length in zip(reversed(shape), reversed(x_shape), strict=False):
+        if length == 1:
+            smaller = smaller or x_length != 1
+        elif length is None or length != x_length:
+            if isinstance(length, int) and isinstance(x_length, int):
+                return Fit.WIDENS
+            if not parameter:
+                return Fit.UNKNOWN
+    return Fit.SCALE if parameter or smaller else Fit.UNKNOWN
+
+
+def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: Statistic) -> Meaning | None:
+    """``numerator`` divided by the root: the norm, if it is what was squared."""
+    scale = statistic.scale
+    if context.origin(numerator) is not statistic.x:
+        factor = _other_factor(context, numerator, statistic.x)
+        if factor is not None and scale is None and fit(context, factor, statistic.x) is Fit.SCALE:
+            scale = factor
+        elif statistic.inverted and scale is None and fit(context, numerator, statistic.x) is Fit.SCALE:
+            return statistic.multiplied_by(numerator, node)
+        else:
+            detail = f"'{statistic.x.name}' is squared, '{numerator.name}' is divided"
+            different = Flaw(spec.Why.DIFFERENT_VALUE, node, detail)
+            context.report(node, statistic.flaw or _mean_subtracted(context, statistic, node) or different)
+            return None
+    flaw = statistic.flaw or _mean_subtracted(context, statistic, node) or _bad_value(context, statistic, node)
+    dtype = context.facts.float_type(node.outputs[0])
+    if flaw is None and dtype is None:
+        flaw = Flaw(spec.Why.UNKNOWN_TYPE, node, f"'{node.outputs[0].name}' has no known float type")
+    if flaw is not None or dtype is None:
+        assert flaw is not None
+        context.report(node, flaw)
+        return None
+    statistic, gain = as_mean(context, statistic)
+    nodes = (*statistic.nodes, node)
+    if scale is None:
+        return Normalized(node.outputs[0], None, statistic, gain, dtype, dtype, nodes)
+    return Normalized(node.outputs[0], None, statistic, gain, dtype, dtype, nodes, scale, statistic.dtype)
+
+
+def _other_factor(context: Context, product: ir.Value, x: ir.Value) -> ir.Value | None:
+    """The factor that ``product`` is made of beside x, or None."""
+    node = context.origin(product).producer()
+    if node is None or node.op_type != "Mul" or node.domain not in DEFAULT_DOMAINS:
+        return None
+    a, b = node.inputs
+    if a is None or b is None:
+        return None
+    if context.origin(a) is x:
+        return b
+    return a if context.origin(b) is x else None
+
+
+def _mean_subtracted(context: Context, statistic: Statistic, node: ir.Node) -> Flaw | None:
+    subtraction = statistic.x.producer()
+    if subtraction is None or subtraction.op_type != "Sub" or subtraction.inputs[1] is None:
+        return None
+    mean = context.origin(subtraction.inputs[1]).producer()
+    if mean is None or mean.op_type not in {"ReduceMean", "GlobalAveragePool"}:
+        return None
+    return Flaw(spec.Why.MEAN_SUBTRACTED, node, f"'{statistic.x.name}' is x minus its mean")
+
+
+def _bad_value(context: Context, statistic: Statistic, node: ir.Node) -> Flaw | None:
+    for name in ("epsilon", "epsilon_outside"):
+        number = getattr(statistic, name)
+        if math.isnan(number) or math.isinf(number) or number < 0:
+            return Flaw(spec.Why.EPSILON_VALUE, node, f"{name} is {number:g}")
+    rank = context.facts.rank(statistic.x)
+    reduced_first = rank is not None and sorted(a % rank for a in statistic.axes) == list(range(len(statistic.axes)))
+    if not statistic.keepdims and not reduced_first:
+        return Flaw(spec.Why.KEEPDIMS, node, f"the mean over axes {list(statistic.axes)} has keepdims=0")
+    if math.isinf(statistic.floor) or not statistic.factor > 0:
+        return Flaw(spec.Why.NOT_A_MEAN, node, f"the mean is multiplied by {statistic.factor:g}")
+    return None
+
+
+def as_mean(context: Context, statistic: Statistic) -> tuple[Statistic, float]:
+    """The same quotient over a true mean of squares, and the constant that this leaves over."""
+    elements = 1
+    if not statistic.is_mean:
+        shape = context.facts.shape(statistic.x) or ()
+        rank = len(shape)
+        lengths = [shape[a] if -rank <= a < rank else None for a in statistic.axes]
+        if not all(isinstance(n, int) for n in lengths):
+            return statistic, math.nan
+        elements = math.prod(n for n in lengths if isinstance(n, int))
+    ratio = statistic.factor * elements
+    if ratio == 0 or abs(ratio - 1) <= 2.0 ** (1 - statistic.dtype.bits_of_precision):
+        return statistic, 1.0
+    root = 1.0 / ratio
+    scaled = statistic.inverse().times(root**-0.5) if statistic.inverted else statistic.times(root**0.5)
+    assert scaled is not None
+    return (scaled.inverse() if statistic.inverted else scaled), ratio**-0.5
+
+
+def multiply_normalized(context: Context, node: ir.Node, normalized: Normalized, other: ir.Value) -> Meaning | None:
+    """A norm times something: the scale, the gate, or the constant that makes up for a missing 1/n."""
+    number = context.constants.single(other)
+    if normalized.gain != 1 and number is not None and number > 0:
+        product = normalized.times(number, node)
+        tolerance = 2.0 ** (2 - normalized.dtype.bits_of_precision)
+        return product.with_gain(1.0) if abs(product.gain - 1) <= tolerance else product
+    meaning = context.meaning(other)
+    if isinstance(meaning, Silu):
+        same_type = context.facts.float_type(meaning.z) is context.facts.float_type(normalized.x)
+        precise = meaning.dtype.bits_of_precision >= normalized.statistic.dtype.bits_of_precision
+        if normalized.gate is None and same_type and precise and context.facts.same_shape(meaning.z, normalized.x):
+            return normalized.gated(meaning, node)
+        return None
+    if normalized.scale is not None or normalized.gate is not None:
+        return None
+    fitness = fit(context, other, normalized.x)
+    if fitness is Fit.SCALE:
+        return normalized.scaled(other, node)
+    if fitness is Fit.WIDENS and (other.is_graph_input() or context.constants.is_parameter(other)):
+        shapes = [list(context.facts.shape(v) or ()) for v in (other, normalized.x)]
+        flaw = Flaw(spec.Why.SCALE_WIDENS, node, f"scale '{other.name}' is {shapes[0]}, x is {shapes[1]}")
+        context.report(node, flaw)
+        context.refused.add(normalized.value)
+    return None
+
+
+def sigmoid(context: Context, node: ir.Node) -> Meaning | None:
+    """Sigmoid(z), half of a SiLU."""
+    z = node.inputs[0]
+    dtype = context.facts.float_type(z) if z is not None else None
+    return Sigmoid(context.origin(z), dtype, (node,)) if z is not None and dtype is not None else None
+
+
+def swish(context: Context, node: ir.Node) -> Meaning | None:
+    """Swish with alpha 1, as one node (opset 24, or onnxruntime's QuickGelu)."""
+    alpha = node.attributes["alpha"].as_float() if "alpha" in node.attributes else _DEFAULT_ALPHA[node.op_type]
+    half = sigmoid(context, node) if alpha == 1 else None
+    return Silu(half.z, half.dtype, half.nodes) if isinstance(half, Sigmoid) else None
+
+
+_DEFAULT_ALPHA = {"Swish": 1.0, "QuickGelu": 1.702}
+
+
+def carry(context: Context, node: ir.Node) -> Meaning | None:
+    """Cast, CastLike, Identity, Dropout: the meaning goes through, perhaps rounded."""
+    meaning = context.meaning(node.inputs[0])
+    if meaning is None or (node.op_type == "Dropout" and not context.is_copy(node)):
+        return None
+    if isinstance(meaning, Lengths):
+        return meaning
+    dtype = context.facts.float_type(node.outputs[0])
+    if dtype is None:
+        return None
+    if isinstance(meaning, Normalized):
+        return meaning.cast(node, dtype)
+    if isinstance(meaning, Sigmoid | Silu):
+        return meaning.computed_by(node, dtype)
+    return meaning.computed_by(node)

@@ -1,0 +1,207 @@
+"""Reading rules from x to the (inverse) root: squares, means, epsilon, bounds, roots."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import onnx_ir as ir
+
+from rmsnorm_onnx import spec
+from rmsnorm_onnx.matcher.context import Context, Meaning
+from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS
+from rmsnorm_onnx.matcher.statistic import Flaw, Squared, Statistic
+
+_SIGNLESS: Final = frozenset({"Abs", "Neg"})
+
+
+def square(context: Context, node: ir.Node, operand: ir.Value, flaw: Flaw | None = None) -> Squared:
+    """``node`` squares ``operand`` element by element."""
+    dtype = context.facts.float_type(operand)
+    if dtype is None:
+        flaw = flaw or _type_flaw(context, node, operand)
+        dtype = spec.DType.FLOAT
+    x = context.origin(operand)
+    producer = x.producer()
+    while producer is not None and producer.op_type in _SIGNLESS and producer.domain in DEFAULT_DOMAINS:
+        assert producer.inputs[0] is not None
+        x = context.origin(producer.inputs[0])
+        producer = x.producer()
+    return Squared(x, dtype, (node,), flaw=flaw)
+
+
+def _product(context: Context, value: ir.Value) -> Squared | None:
+    """The product of two values where a square is expected: a flaw, should it turn out to matter."""
+    node = value.producer()
+    if node is None or node.op_type != "Mul" or node.domain not in DEFAULT_DOMAINS or None in node.inputs:
+        return None
+    a, b = (v.name for v in node.inputs if v is not None)
+    x = node.inputs[0]
+    assert x is not None
+    return square(
+        context, node, x, Flaw(spec.Why.DIFFERENT_VALUE, node, f"'{a}' is multiplied by '{b}', not by itself")
+    )
+
+
+def _type_flaw(context: Context, node: ir.Node, value: ir.Value) -> Flaw:
+    dtype = context.facts.dtype(value)
+    if dtype is None:
+        return Flaw(spec.Why.UNKNOWN_TYPE, node, f"'{value.name}' has no known element type")
+    return Flaw(spec.Why.NOT_FLOAT, node, f"'{value.name}' is {dtype.name}")
+
+
+def power(context: Context, node: ir.Node) -> Meaning | None:
+    """Pow: a square of x, or a root of a statistic."""
+    base, exponent = node.inputs[0], context.constants.single(node.inputs[1])
+    if base is None:
+        return None
+    meaning = context.meaning(base)
+    shown = "not constant" if exponent is None else f"{exponent:g}"
+    if isinstance(meaning, Statistic):
+        raised = meaning.power(exponent) if exponent is not None else None
+        if raised is None:
+            # Read on as if it were a root, so that the quotient shows the flaw.
+            flawed = meaning.flawed(spec.Why.EXPONENT, node, f"the exponent of the mean is {shown}")
+            raised = replace(flawed, rooted=True, inverted=exponent is not None and exponent < 0)
+        return raised.computed_by(node)
+    flaw = None if exponent == 2 else Flaw(spec.Why.EXPONENT, node, f"the exponent is {shown}, not 2")
+    return square(context, node, base, flaw)
+
+
+def _axes(context: Context, node: ir.Node, rank: int | None) -> tuple[int, ...] | None:
+    """The reduced axes, negative where the rank is known, or None when they are not constant."""
+    attribute = node.attributes.get("axes")
+    if attribute is not None:
+        axes = None if attribute.is_ref() else tuple(attribute.as_ints())
+    elif len(node.inputs) > 1 and node.inputs[1] is not None:
+        axes = context.constants.ints(node.inputs[1])
+    else:
+        axes = ()
+    if axes == ():
+        every = tuple(range(-rank, 0)) if rank is not None else None
+        return () if _flag(node, "noop_with_empty_axes", 0) else every
+    if axes is None or rank is None:
+        return axes
+    return tuple(sorted({a - rank if a >= 0 else a for a in axes}))
+
+
+def _flag(node: ir.Node, name: str, default: int) -> int:
+    return node.attributes[name].as_int() if name in node.attributes else default
+
+
+def reduce(context: Context, node: ir.Node) -> Meaning | None:
+    """ReduceMean, ReduceSum, ReduceSumSquare, ReduceL2: the statistic begins."""
+    operand = node.inputs[0]
+    if operand is None:
+        return None
+    squares_itself = node.op_type in {"ReduceSumSquare", "ReduceL2"}
+    meaning = square(context, node, operand) if squares_itself else context.meaning(operand)
+    if meaning is None:
+        meaning = _product(context, operand)
+    if not isinstance(meaning, Squared):
+        return None
+    axes = _axes(context, node, context.facts.rank(operand))
+    if axes == ():
+        return None
+    flaw = meaning.flaw
+    if axes is None:
+        flaw = flaw or Flaw(spec.Why.AXES_NOT_CONSTANT, node, "the axes, or the rank they count from, are not known")
+    statistic = Statistic(
+        meaning.x,
+        context.facts.float_type(operand) or meaning.dtype,
+        meaning.nodes if squares_itself else (*meaning.nodes, node),
+        axes or (),
+        keepdims=bool(_flag(node, "keepdims", 1)),
+        is_mean=node.op_type == "ReduceMean",
+        factor=meaning.factor,
+        flaw=flaw,
+    )
+    return replace(statistic, rooted=True) if node.op_type == "ReduceL2" else statistic
+
+
+def pool(context: Context, node: ir.Node) -> Meaning | None:
+    """GlobalAveragePool: the mean over all axes from the third on (tf2onnx writes means so)."""
+    operand = node.inputs[0]
+    meaning = context.meaning(operand)
+    rank = context.facts.rank(operand) if operand is not None else None
+    if not isinstance(meaning, Squared) or rank is None:
+        return None
+    axes = tuple(range(2 - rank, 0))
+    nodes = (*meaning.nodes, node)
+    return Statistic(meaning.x, meaning.dtype, nodes, axes, True, True, meaning.factor, flaw=meaning.flaw)
+
+
+def shift(context: Context, node: ir.Node, statistic: Statistic, other: ir.Value, sign: int = 1) -> Meaning | None:
+    """Add or Sub of a constant: epsilon."""
+    number = context.constants.single(other)
+    if number is not None:
+        shifted = statistic.plus(sign * number)
+        return shifted.computed_by(node) if shifted is not None else None
+    if isinstance(context.meaning(other), Statistic):
+        return None
+    constant = context.constants.array(other)
+    if constant is not None or context.constants.is_parameter(other):
+        detail = f"'{other.name}' has shape {list(context.facts.shape(other) or ())}"
+        return statistic.flawed(spec.Why.EPSILON_NOT_SINGLE, node, detail).computed_by(node)
+    if sign < 0 and _is_squared_mean(context, other):
+        detail = f"'{other.name}' is the square of a mean"
+        return statistic.flawed(spec.Why.MEAN_SUBTRACTED, node, detail).computed_by(node)
+    detail = f"'{other.name}' is not a constant"
+    return statistic.flawed(spec.Why.EPSILON_NOT_CONSTANT, node, detail).computed_by(node)
+
+
+def _is_squared_mean(context: Context, value: ir.Value) -> bool:
+    meaning = context.meaning(value)
+    mean = meaning.x.producer() if isinstance(meaning, Squared) else None
+    return mean is not None and mean.op_type in {"ReduceMean", "GlobalAveragePool"}
+
+
+def bound(context: Context, node: ir.Node) -> Meaning | None:
+    """Max or Clip with a constant: the floor."""
+    statistic = context.meaning(node.inputs[0])
+    others = list(node.inputs[1:])
+    if node.op_type == "Max" and not isinstance(statistic, Statistic) and len(node.inputs) == 2:
+        statistic, others = context.meaning(node.inputs[1]), [node.inputs[0]]
+    if not isinstance(statistic, Statistic):
+        return None
+    if node.op_type == "Clip" and ("max" in node.attributes or (len(others) > 1 and others[1] is not None)):
+        return None
+    if node.op_type == "Clip" and "min" in node.attributes:
+        limits: list[float | None] = [node.attributes["min"].as_float()]
+    else:
+        limits = [context.constants.single(other) for other in others if other is not None]
+    bounded: Statistic | None = statistic
+    for limit in limits:
+        bounded = bounded.at_least(limit) if bounded is not None and limit is not None else None
+    return bounded.computed_by(node) if bounded is not None else None
+
+
+def root(context: Context, node: ir.Node) -> Meaning | None:
+    """Sqrt of a statistic."""
+    statistic = context.meaning(node.inputs[0])
+    rooted = statistic.root() if isinstance(statistic, Statistic) else None
+    return rooted.computed_by(node) if rooted is not None else None
+
+
+def reciprocal(context: Context, node: ir.Node) -> Meaning | None:
+    """1 / statistic."""
+    statistic = context.meaning(node.inputs[0])
+    return statistic.inverse().computed_by(node) if isinstance(statistic, Statistic) else None
+
+
+def reshape(context: Context, node: ir.Node) -> Meaning | None:
+    """Reshape, Unsqueeze, Squeeze, Expand of a statistic: harmless while it still broadcasts against its own rows."""
+    statistic = context.meaning(node.inputs[0])
+    if not isinstance(statistic, Statistic):
+        return None
+    shape, x_shape = context.facts.shape(node.outputs[0]), context.facts.shape(statistic.x)
+    rank = len(x_shape) if x_shape is not None else None
+    if node.op_type == "Unsqueeze" and not statistic.keepdims and _axes(context, node, rank) == statistic.axes:
+        return replace(statistic, keepdims=True).computed_by(node)
+    if shape is not None and x_shape is not None and len(shape) == len(x_shape):
+        reduced = {a % len(x_shape) for a in statistic.axes}
+        pairs = enumerate(zip(shape, x_shape, strict=True))
+        if all(s == 1 or s == x if i in reduced else s is not None and s == x for i, (s, x) in pairs):
+            return replace(statistic, keepdims=True).computed_by(node)
+    detail = f"{node.op_type} gives it shape {list(shape) if shape is not None else 'unknown'}"
+    return statistic.flawed(spec.Why.KEEPDIMS, node, detail).computed_by(node)

@@ -1,0 +1,167 @@
+"""One walk over a model that gives every value its meaning; each node is looked at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import onnx_ir as ir
+
+from rmsnorm_onnx import spec
+from rmsnorm_onnx.matcher import read_lengths, read_nodes, read_quotient, read_statistic
+from rmsnorm_onnx.matcher.context import Context, Meaning
+from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS
+from rmsnorm_onnx.matcher.normalized import Normalized, Sigmoid, Silu
+from rmsnorm_onnx.matcher.statistic import Lengths, Squared, Statistic
+
+Rule = Callable[[Context, ir.Node], Meaning | None]
+
+
+def read(model: ir.Model, adopt: bool) -> Context:
+    """Read the main graph, its subgraphs and the functions of ``model``.
+
+    Args:
+        model: the model; it is not changed.
+        adopt: whether nodes that are RMS norms already are read as such.
+    """
+    context = Context(model)
+    rules = {**_RULES, **_ADOPTED} if adopt else _RULES
+    functions = (function for function in model.functions.values() if function.domain != spec.DOMAIN)
+    for graph in (model.graph, *(function.graph for function in functions)):
+        for node in graph.all_nodes():
+            if not node.outputs or node.domain not in _DOMAINS:
+                continue
+            rule = rules.get(node.op_type)
+            meaning = rule(context, node) if rule is not None and _is_whole(node) else None
+            if meaning is not None:
+                context.meanings[node.outputs[0]] = meaning
+    return context
+
+
+def _is_whole(node: ir.Node) -> bool:
+    """Whether the node says all that a rule reads; in a function, a caller may still have to say it."""
+    return bool(node.inputs) and node.inputs[0] is not None and not any(a.is_ref() for a in node.attributes.values())
+
+
+def _multiply(context: Context, node: ir.Node) -> Meaning | None:
+    a, b = node.inputs
+    if a is None or b is None:
+        return None
+    if context.origin(a) is context.origin(b) or _same_magnitude(context, a, b):
+        statistic = context.meaning(a)
+        squared = statistic.square() if isinstance(statistic, Statistic) else None
+        return squared.computed_by(node) if squared is not None else read_statistic.square(context, node, a)
+    for first, second in ((a, b), (b, a)):
+        meaning, other = context.meaning(first), context.meaning(second)
+        if isinstance(meaning, Sigmoid) and not isinstance(meaning, Silu) and context.origin(second) is meaning.z:
+            return Silu(meaning.z, meaning.dtype, (*meaning.nodes, node))
+        number = context.constants.single(second)
+        if isinstance(meaning, Squared) and number is not None:
+            return meaning.times(number).computed_by(node)
+        if isinstance(meaning, Statistic):
+            if number is not None:
+                product = meaning.times(number)
+                return product.computed_by(node) if product is not None else None
+            if meaning.rooted and meaning.inverted and not isinstance(other, Statistic):
+                return read_quotient.quotient(context, node, second, meaning)
+        if isinstance(meaning, Normalized) and (not isinstance(other, Normalized) or other.parent is None):
+            product_meaning = read_quotient.multiply_normalized(context, node, meaning, second)
+            if product_meaning is not None:
+                return product_meaning
+    return None
+
+
+def _same_magnitude(context: Context, a: ir.Value, b: ir.Value) -> bool:
+    """Whether both are Abs of one value."""
+    nodes = [context.origin(v).producer() for v in (a, b)]
+    sources = [
+        context.origin(n.inputs[0]) for n in nodes if n is not None and n.op_type == "Abs" and n.inputs[0] is not None
+    ]
+    return len(sources) == len(nodes) and sources[0] is sources[1]
+
+
+def _divide(context: Context, node: ir.Node) -> Meaning | None:
+    a, b = node.inputs
+    if a is None or b is None:
+        return None
+    above, below = context.meaning(a), context.meaning(b)
+    if isinstance(below, Statistic):
+        number = context.constants.single(a)
+        if number is not None:
+            inverse = below.inverse().times(number) if number > 0 else None
+            return inverse.computed_by(node) if inverse is not None else None
+        if below.rooted and not below.inverted and not isinstance(above, Statistic):
+            return read_quotient.quotient(context, node, a, below)
+        return None
+    if isinstance(above, Statistic) and not above.is_mean and read_lengths.counts(context, b, above):
+        return above.averaged().computed_by(node)
+    number = context.constants.single(b)
+    if number is None or not number > 0:
+        return None
+    if isinstance(above, Squared):
+        return above.times(1 / number).computed_by(node)
+    if isinstance(above, Statistic):
+        divided = above.times(1 / number)
+        return divided.computed_by(node) if divided is not None else None
+    return None
+
+
+def _add(context: Context, node: ir.Node) -> Meaning | None:
+    for value, other in (node.inputs, reversed(node.inputs)):
+        meaning = context.meaning(value)
+        if isinstance(meaning, Statistic) and other is not None:
+            return read_statistic.shift(context, node, meaning, other)
+    return None
+
+
+def _subtract(context: Context, node: ir.Node) -> Meaning | None:
+    meaning, other = context.meaning(node.inputs[0]), node.inputs[1]
+    if isinstance(meaning, Statistic) and other is not None:
+        return read_statistic.shift(context, node, meaning, other, sign=-1)
+    return None
+
+
+def _reshape(context: Context, node: ir.Node) -> Meaning | None:
+    meaning = context.meaning(node.inputs[0])
+    return meaning if isinstance(meaning, Lengths) else read_statistic.reshape(context, node)
+
+
+_DOMAINS: Final = DEFAULT_DOMAINS | {"com.microsoft"}
+_RULES: Final[dict[str, Rule]] = {
+    "Add": _add,
+    "Cast": read_quotient.carry,
+    "CastLike": read_quotient.carry,
+    "Clip": read_statistic.bound,
+    "Div": _divide,
+    "Dropout": read_quotient.carry,
+    "Expand": _reshape,
+    "Gather": read_lengths.gather,
+    "GlobalAveragePool": read_statistic.pool,
+    "Identity": read_quotient.carry,
+    "LpNormalization": read_nodes.lp_normalization,
+    "Max": read_statistic.bound,
+    "Mul": _multiply,
+    "Pow": read_statistic.power,
+    "QuickGelu": read_quotient.swish,
+    "Reciprocal": read_statistic.reciprocal,
+    "ReduceL2": read_statistic.reduce,
+    "ReduceMean": read_statistic.reduce,
+    "ReduceSum": read_statistic.reduce,
+    "ReduceSumSquare": read_statistic.reduce,
+    "ReduceProd": read_lengths.product,
+    "Reshape": _reshape,
+    "Shape": read_lengths.shape,
+    "Sigmoid": read_quotient.sigmoid,
+    "Size": read_lengths.shape,
+    "Slice": read_lengths.gather,
+    "Sqrt": read_statistic.root,
+    "Squeeze": _reshape,
+    "Sub": _subtract,
+    "Swish": read_quotient.swish,
+    "Unsqueeze": _reshape,
+}
+_ADOPTED: Final[dict[str, Rule]] = {
+    "RMSNormalization": read_nodes.norm,
+    "SimplifiedLayerNormalization": read_nodes.norm,
+    "SkipSimplifiedLayerNormalization": read_nodes.skip_norm,
+}

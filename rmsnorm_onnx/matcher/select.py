@@ -1,0 +1,203 @@
+"""From what values mean to which nodes to emit: where each norm ends, what it takes in, and its types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx_ir as ir
+
+from rmsnorm_onnx import spec
+from rmsnorm_onnx.matcher import surround
+from rmsnorm_onnx.matcher.context import CASTS, COPIES, Context, widens
+from rmsnorm_onnx.matcher.match import Findings, Match, NearMiss
+from rmsnorm_onnx.matcher.normalized import Normalized
+from rmsnorm_onnx.matcher.statistic import Flaw
+
+
+def select(context: Context) -> Findings:
+    """All matches of a model that was read, each value covered once, and the near misses."""
+    matches = []
+    claimed: set[ir.Node] = set()
+    for end in _ends(context):
+        flaw = _misfit(context, end)
+        if flaw is not None:
+            context.report(flaw.node, flaw)
+            continue
+        match = _match(context, end, claimed)
+        claimed.update(match.nodes)
+        matches.append(match)
+    unique: dict[tuple[ir.Node, spec.Why], NearMiss] = {}
+    for miss in context.near_misses:
+        unique.setdefault((miss.node, miss.why), miss)
+    return Findings(tuple(matches), tuple(unique.values()))
+
+
+def _ends(context: Context) -> list[Normalized]:
+    """The last value of each norm: where a consumer needs it as it is, or nothing extends it."""
+    norms = [m for m in context.meanings.values() if isinstance(m, Normalized)]
+    inner: set[ir.Value] = set()
+    ends: dict[ir.Value, Normalized] = {}
+    for norm in norms:
+        if norm.parent is not None and norm.parent not in inner:
+            continue
+        if norm.value in context.refused:
+            continue
+        if _is_inner(context, norm):
+            inner.add(norm.value)
+            continue
+        end = _without_trailing_casts(context, norm)
+        ends.setdefault(end.value, end)
+    return list(ends.values())
+
+
+def _is_inner(context: Context, norm: Normalized) -> bool:
+    if norm.value.is_graph_output() or norm.addends is not None:
+        return False
+    producer = norm.value.producer()
+    children = []
+    for use in norm.value.uses():
+        child = context.meaning(use.node.outputs[0])
+        same_graph = producer is not None and use.node.graph is producer.graph
+        if not isinstance(child, Normalized) or child.parent is not norm.value or not same_graph:
+            return False
+        children.append(child)
+    if len(children) > 1:
+        # Two norms that share one quotient; any other fork would compute the same norm twice.
+        return norm.scale is None and all(child.scale is not None and child.gate is None for child in children)
+    return bool(children)
+
+
+def _without_trailing_casts(context: Context, norm: Normalized) -> Normalized:
+    """A last Cast belongs to the norm only when it leads back to x's own type."""
+    while norm.parent is not None:
+        node = norm.value.producer()
+        assert node is not None
+        if node.op_type not in CASTS | COPIES:
+            return norm
+        rounded_since = norm.narrowest.bits_of_precision < norm.dtype.bits_of_precision
+        back_home = norm.dtype is context.facts.float_type(norm.x)
+        if back_home and not (rounded_since and (norm.scale is not None or norm.gate is not None)):
+            return norm
+        parent = context.meaning(norm.parent)
+        assert isinstance(parent, Normalized)
+        norm = parent
+    return norm
+
+
+def _misfit(context: Context, norm: Normalized) -> Flaw | None:
+    """What makes a complete norm inexpressible."""
+    node = norm.nodes[-1]
+    if norm.gain != 1:
+        return Flaw(spec.Why.NOT_A_MEAN, node, f"a factor of {norm.gain:g} is left over")
+    ranks = context.facts.rank(norm.value), context.facts.rank(norm.x)
+    if None not in ranks and ranks[0] != ranks[1]:
+        return Flaw(spec.Why.SCALE_WIDENS, node, f"x has {ranks[1]} axes, the result has {ranks[0]}")
+    if context.facts.float_type(norm.x) is None:
+        return Flaw(spec.Why.UNKNOWN_TYPE, node, f"'{norm.x.name}' has no known float type")
+    if norm.stash_type is spec.DType.DOUBLE:
+        for name in ("floor", "epsilon_outside"):
+            number = getattr(norm.statistic, name)
+            if float(np.float32(number)) != number:
+                return Flaw(spec.Why.PRECISION, node, f"{name} is {number!r}")
+    epsilon = norm.statistic.epsilon
+    coarse, low = spec.float32_pair(epsilon)
+    # Two float32 hold 48 bits; far below float32's range they hold fewer, down to none.
+    if norm.stash_type is spec.DType.DOUBLE and abs(epsilon - coarse - low) > epsilon * 2.0**-45:
+        return Flaw(spec.Why.PRECISION, node, f"epsilon is {epsilon!r}")
+    return None
+
+
+def _match(context: Context, norm: Normalized, claimed: set[ir.Node]) -> Match:
+    x, t = norm.x, context.facts.float_type(norm.x)
+    assert t is not None
+    nodes = with_sources(context, norm.nodes, x)
+    scale = context.origin(norm.scale) if norm.scale is not None else None
+    op, residual = spec.RMS, None
+    inputs: tuple[ir.Value | None, ...] = (x, scale)
+    widen_x, dtype = widens(t, norm.dtype), norm.dtype if widens(t, norm.dtype) else t
+    if norm.addends is not None:
+        op, inputs, residual = spec.SKIP, (*norm.addends, scale), norm.total
+    elif norm.gate is not None and not widen_x:
+        op, inputs = spec.GATED, (x, norm.gate, scale)
+    elif (gated := surround.gate_before(context, norm, nodes)) is not None:
+        op, nodes = spec.PRE_GATED, (*gated.nodes, *nodes)
+        inputs, dtype, widen_x = (gated.x, gated.gate, scale), gated.dtype, False
+    elif not widen_x and (added := surround.residual(context, norm, scale, claimed)) is not None:
+        op, inputs = spec.SKIP, (*added.inputs, scale)
+        outside = any(use.node not in surround.dead(norm.value, nodes) for use in x.uses())
+        residual = x if outside or x.is_graph_output() else None
+        nodes = (added, *nodes)
+    elif widen_x:
+        wide = surround.widened(context, x, norm.dtype, nodes)
+        inputs, widen_x = ((wide, scale), False) if wide is not None else (inputs, True)
+    stash = norm.stash_type
+    ordered = in_order(nodes)
+    graph = norm.nodes[-1].graph
+    assert graph is not None
+    return Match(
+        op,
+        graph,
+        inputs,
+        widen_x,
+        norm.value,
+        residual,
+        dtype,
+        norm.dtype if norm.dtype is not dtype else None,
+        norm.statistic.axes,
+        norm.statistic.epsilon,
+        norm.statistic.floor,
+        norm.statistic.epsilon_outside,
+        stash,
+        _rounding(_normalized_type(norm), stash),
+        _rounding(norm.scaled_type, stash),
+        ordered,
+        "-".join(node.op_type for node in ordered),
+    )
+
+
+def _normalized_type(norm: Normalized) -> spec.DType | None:
+    """Type the quotient is rounded to before anything else happens to it."""
+    if norm.scale is not None:
+        return norm.normalized_type
+    return norm.narrowest if norm.gate is None and norm.narrowest is not norm.dtype else None
+
+
+def _rounding(dtype: spec.DType | None, stash: spec.DType) -> spec.DType:
+    """What an attribute says: a type that rounds, or the stash type where nothing does."""
+    return dtype if dtype is not None and dtype.bits_of_precision < stash.bits_of_precision else stash
+
+
+def with_sources(context: Context, nodes: Iterable[ir.Node], x: ir.Value) -> tuple[ir.Node, ...]:
+    """``nodes`` and the copies and widening Casts between ``x`` and them."""
+    found = dict.fromkeys(nodes)
+    for node in list(found):
+        for value in node.inputs:
+            if value is None or context.origin(value) is not x:
+                continue
+            while value is not x and value is not None:
+                producer = value.producer()
+                assert producer is not None
+                found.setdefault(producer)
+                value = context.exact_source(value)
+    return tuple(found)
+
+
+def in_order(nodes: Iterable[ir.Node]) -> tuple[ir.Node, ...]:
+    """``nodes`` without repetitions, every producer before its consumers."""
+    pending = dict.fromkeys(nodes)
+    ordered: list[ir.Node] = []
+
+    def visit(node: ir.Node) -> None:
+        if node not in pending:
+            return
+        del pending[node]
+        for value in node.inputs:
+            producer = value.producer() if value is not None else None
+            if producer is not None:
+                visit(producer)
+        ordered.append(node)
+
+    for node in list(pending):
+        visit(node)
+    return tuple(ordered)

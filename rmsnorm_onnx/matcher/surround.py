@@ -1,0 +1,117 @@
+"""What stands before a norm and belongs to it: a residual Add, a gate, a widening Cast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from rmsnorm_onnx import spec
+from rmsnorm_onnx.matcher.context import Context
+from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS
+from rmsnorm_onnx.matcher.normalized import Normalized, Silu
+
+#: Nodes looked at to make sure that a computed scale does not depend on the residual sum.
+_SEARCH_LIMIT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class GateBefore:
+    """x * silu(gate), normalized afterwards; ``dtype`` is the type of x and gate."""
+
+    x: ir.Value
+    gate: ir.Value
+    dtype: spec.DType
+    nodes: tuple[ir.Node, ...]
+
+
+def gate_before(context: Context, norm: Normalized, nodes: Iterable[ir.Node]) -> GateBefore | None:
+    """The gate that x was multiplied by, when nobody but the norm reads the product."""
+    product = norm.x.producer()
+    if product is None or product.op_type != "Mul" or product.domain not in DEFAULT_DOMAINS:
+        return None
+    if norm.gate is not None or context.facts.float_type(norm.x) is not norm.stash_type:
+        return None
+    gone = dead(norm.value, nodes)
+    if norm.x.is_graph_output() or any(use.node not in gone for use in norm.x.uses()):
+        return None
+    for factor, other in (product.inputs, tuple(reversed(product.inputs))):
+        silu = context.meaning(factor)
+        if not isinstance(silu, Silu) or other is None:
+            continue
+        x = context.origin(other)
+        dtype = context.facts.float_type(x)
+        alike = dtype is not None and dtype is context.facts.float_type(silu.z)
+        precise = silu.dtype.bits_of_precision >= norm.stash_type.bits_of_precision
+        fits = dtype is norm.dtype or (dtype is not None and dtype.bits_of_precision > norm.dtype.bits_of_precision)
+        if alike and precise and fits and context.facts.same_shape(x, silu.z) and dtype is not None:
+            casts = _between(context, other, x)
+            return GateBefore(x, silu.z, dtype, (*casts, *silu.nodes, product))
+    return None
+
+
+def _between(context: Context, value: ir.Value, source: ir.Value) -> list[ir.Node]:
+    nodes = []
+    while value is not source:
+        node, before = value.producer(), context.exact_source(value)
+        assert node is not None
+        assert before is not None
+        nodes.append(node)
+        value = before
+    return nodes
+
+
+def residual(context: Context, norm: Normalized, scale: ir.Value | None, claimed: set[ir.Node]) -> ir.Node | None:
+    """The Add of two equally shaped values that gives x, if this norm may take it in."""
+    node = norm.x.producer()
+    if node is None or node.op_type != "Add" or node.domain not in DEFAULT_DOMAINS or node in claimed:
+        return None
+    a, b = node.inputs
+    if a is None or b is None or not context.facts.same_shape(a, b, norm.x):
+        return None
+    if node.graph is not norm.nodes[-1].graph:
+        return None
+    return node if scale is None or not _depends_on(scale, norm.x) else None
+
+
+def _depends_on(value: ir.Value, source: ir.Value) -> bool:
+    """Whether ``value`` is computed from ``source``; unsure counts as yes."""
+    pending, seen = [value], {value}
+    while pending:
+        current = pending.pop()
+        if current is source or len(seen) > _SEARCH_LIMIT:
+            return True
+        node = current.producer()
+        if node is not None:
+            fresh = [i for i in node.inputs if i is not None and i not in seen]
+            seen.update(fresh)
+            pending.extend(fresh)
+    return False
+
+
+def dead(output: ir.Value, nodes: Iterable[ir.Node]) -> set[ir.Node]:
+    """Those of ``nodes`` that nobody needs once ``output`` is computed by other means."""
+    last = output.producer()
+    gone = {last} if last is not None else set()
+    candidates = [node for node in nodes if node not in gone]
+    while True:
+        fresh = [
+            node
+            for node in candidates
+            if not any(o.is_graph_output() for o in node.outputs)
+            and all(use.node in gone for o in node.outputs for use in o.uses())
+        ]
+        if not fresh:
+            return gone
+        gone.update(fresh)
+        candidates = [node for node in candidates if node not in gone]
+
+
+def widened(context: Context, x: ir.Value, dtype: spec.DType, nodes: Iterable[ir.Node]) -> ir.Value | None:
+    """The Cast of ``x`` to ``dtype`` that the graph already has on the way into ``nodes``."""
+    for node in nodes:
+        for value in node.outputs:
+            if value is not x and context.origin(value) is x and context.facts.float_type(value) is dtype:
+                return value
+    return None

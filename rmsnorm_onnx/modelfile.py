@@ -1,0 +1,94 @@
+"""Model files in and out: clear errors, weights left where they are, nothing lost on failure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError, EncodeError
+
+from rmsnorm_onnx.errors import InvalidInput
+from rmsnorm_onnx.files import write_atomically
+
+
+def load(path: str | os.PathLike[str]) -> ir.Model:
+    """Load a model; external weights stay in their files.
+
+    Raises:
+        InvalidInput: there is no such file, or it does not hold an ONNX model.
+    """
+    if not Path(path).is_file():
+        raise InvalidInput(f"no model file at {path}")
+    try:
+        model = ir.load(path)
+    except (DecodeError, ValueError, TypeError, KeyError, AttributeError, ir.serde.SerdeError) as error:
+        raise InvalidInput(f"{path} does not hold an ONNX model: {error}") from error
+    if not model.graph.outputs or model.ir_version < 1:
+        raise InvalidInput(f"{path} does not hold an ONNX model: it has no graph with outputs")
+    return model
+
+
+def save(model: ir.Model, path: str | os.PathLike[str], source: str | os.PathLike[str]) -> None:
+    """Write ``model``, loaded from ``source``, to ``path``: first a temporary file, then one rename.
+
+    External weights are not rewritten. In another folder than the source's they appear under the same
+    relative name, as hard links where the file system allows it, else as copies.
+
+    Raises:
+        InvalidInput: ``path`` is the source itself, its folder is missing, a different data file is in the
+            way, or the model is larger than protobuf's 2 GB.
+    """
+    target, origin = Path(path), Path(source)
+    if target.exists() and target.samefile(origin):
+        raise InvalidInput(f"the output {path} is the input; give another name, the input is never changed")
+    if not target.parent.is_dir():
+        raise InvalidInput(f"the folder of {path} does not exist; create it first")
+    try:
+        data = ir.to_proto(model).SerializeToString()
+    except (EncodeError, ValueError) as error:
+        raise InvalidInput(f"{path} would be larger than protobuf allows (2 GB): {error}") from error
+    for location in sorted(set(_external_files(model))):
+        _link(origin.parent / location, target.parent / location)
+    write_atomically(target, data)
+
+
+def to_model(model: ir.Model | onnx.ModelProto | str | os.PathLike[str]) -> ir.Model:
+    """An ``onnx_ir.Model`` of whatever is given; a model object is used as it is.
+
+    Raises:
+        InvalidInput: it is neither a model nor a path to one.
+    """
+    if isinstance(model, ir.Model):
+        return model
+    if isinstance(model, onnx.ModelProto):
+        return ir.from_proto(model)
+    if isinstance(model, str | os.PathLike):
+        return load(model)
+    raise InvalidInput(f"expected a path, an onnx.ModelProto or an onnx_ir.Model, got {type(model).__name__}")
+
+
+def _external_files(model: ir.Model) -> Iterator[str]:
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                yield os.fspath(value.const_value.location)
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.exists():
+        if target.samefile(source):
+            return
+        raise InvalidInput(
+            f"{target} exists and is not the model's data file {source}; move it or choose another folder"
+        )
+    if not source.is_file():
+        raise InvalidInput(f"the model's data file {source} is missing")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

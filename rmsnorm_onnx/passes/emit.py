@@ -1,0 +1,148 @@
+"""Carries one match out: builds the node that the match describes and puts it in the old nodes' place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import onnx_ir as ir
+
+from rmsnorm_onnx import spec
+from rmsnorm_onnx.function import RESULT_TYPE
+from rmsnorm_onnx.matcher import Match
+
+METADATA: Final = f"{spec.DOMAIN}."
+Current = Callable[[ir.Value], ir.Value]
+
+
+def emit(match: Match, current: Current, *, names_result_type: bool) -> tuple[ir.Node, dict[ir.Value, ir.Value]]:
+    """Insert the new nodes of ``match`` into its graph and let all consumers read them.
+
+    Args:
+        match: what to emit; its old nodes stay, without consumers, for the sweep.
+        current: gives the value that stands for one of the match's values after earlier matches.
+        names_result_type: also write the attribute RESULT_TYPE.
+
+    Returns:
+        The operator's node, and the values that were replaced, each with the value that replaces it.
+    """
+    tape = _Tape(match)
+    inputs = [tape.one() if value is None else current(value) for value in match.inputs]
+    if match.widen_x:
+        inputs[0] = tape.cast(inputs[0], match.dtype)
+    # The gate and the residual come as T already; only a lone X may have to be widened.
+    attributes = _attributes(match)
+    if names_result_type:
+        attributes.append(ir.AttrInt64(RESULT_TYPE, int(match.dtype)))
+    old = match.output.producer()
+    assert old is not None
+    node = ir.Node(
+        spec.DOMAIN,
+        match.op.name,
+        inputs,
+        attributes,
+        num_outputs=len(match.op.outputs),
+        name=old.name or f"{match.op.name}_{match.output.name}",
+        metadata_props={
+            f"{METADATA}pass": "FuseRmsNorm",
+            f"{METADATA}pattern": match.pattern,
+            f"{METADATA}replaced": ", ".join(node_name(n) for n in match.nodes),
+        },
+    )
+    tape.nodes.append(node)
+    output = node.outputs[0]
+    if match.narrow_y is not None:
+        output.name = f"{match.output.name}_{match.dtype.name.lower()}"
+        output.type, output.shape = ir.TensorType(ir.DataType(int(match.dtype))), match.output.shape
+        output = tape.cast(output, match.narrow_y)
+    replaced = {match.output: output}
+    for unread in node.outputs[1:]:
+        unread.name = _LeftOut()
+    if match.sum is not None:
+        replaced[match.sum] = node.outputs[1]
+    for before, after in replaced.items():
+        _take_over(before, after)
+    graph = old.graph
+    assert graph is not None
+    # Consumers of the residual sum may stand before the norm's last node.
+    first = match.nodes[0] if match.sum is not None else old
+    graph.insert_before(first if first.graph is graph else old, tape.nodes)
+    return node, replaced
+
+
+def node_name(node: ir.Node) -> str:
+    """The node's name, or its first output's where it has none."""
+    return node.name or node.outputs[0].name or node.op_type
+
+
+class _LeftOut(str):
+    """The name of an output that nobody reads: empty, yet true.
+
+    A node of a function with two outputs must list both, the second as an empty name; onnx_ir drops
+    trailing outputs whose name is false, which onnx.checker and onnxruntime then refuse.
+    """
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return True
+
+
+class _Tape:
+    """New nodes in order, with the helper nodes that a match may need before and after the operator."""
+
+    def __init__(self, match: Match) -> None:
+        self._match = match
+        self.nodes: list[ir.Node] = []
+
+    def one(self) -> ir.Value:
+        """A constant scale of 1, which the kernels recognize and skip."""
+        dtype = ir.DataType(int(self._match.dtype))
+        tensor = ir.tensor(np.ones(1, dtype.numpy()), dtype)
+        return self._append("Constant", [], [ir.AttrTensor("value", tensor)], "scale_of_1", dtype, ir.Shape([1]))
+
+    def cast(self, value: ir.Value, dtype: spec.DType) -> ir.Value:
+        """``value`` as another type."""
+        to = ir.DataType(int(dtype))
+        return self._append("Cast", [value], [ir.AttrInt64("to", to.value)], to.name.lower(), to, value.shape)
+
+    def _append(
+        self,
+        op_type: str,
+        inputs: list[ir.Value],
+        attributes: list[ir.Attr],
+        suffix: str,
+        dtype: ir.DataType,
+        shape: ir.Shape | None,
+    ) -> ir.Value:
+        name = f"{self._match.output.name}_{suffix}"
+        node = ir.Node("", op_type, inputs, attributes, name=f"{name}_{op_type}")
+        node.outputs[0].name = name
+        node.outputs[0].type, node.outputs[0].shape = ir.TensorType(dtype), shape
+        self.nodes.append(node)
+        return node.outputs[0]
+
+
+def _attributes(match: Match) -> list[ir.Attr]:
+    """Every attribute of the operator, written out: a library's schema hides a function's defaults."""
+    epsilon, epsilon_low = spec.float32_pair(match.epsilon)
+    values: dict[str, tuple[int, ...] | int | float] = {
+        "axes": match.axes,
+        "epsilon": epsilon,
+        "epsilon_low": epsilon_low if match.stash_type is spec.DType.DOUBLE else 0.0,
+        "epsilon_outside": match.epsilon_outside,
+        "floor": match.floor,
+        "stash_type": int(match.stash_type),
+        "normalized_type": int(match.normalized_type),
+        "scaled_type": int(match.scaled_type),
+    }
+    return [ir.Attr(a.name, ir.AttributeType[a.kind.value], values[a.name]) for a in match.op.attributes]
+
+
+def _take_over(before: ir.Value, after: ir.Value) -> None:
+    """Give ``after`` the name, type, shape, metadata and consumers of ``before``."""
+    after.name, after.type, after.shape = before.name, before.type or after.type, before.shape or after.shape
+    after.metadata_props.update(before.metadata_props)
+    before.name = f"{before.name}_replaced"
+    ir.convenience.replace_all_uses_with(before, after, replace_graph_outputs=True)

@@ -1,0 +1,154 @@
+"""The pass on the graph zoo: what it fuses, refuses and leaves behind, and that values stay the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from zoo import CASES, TOLERANCE, Case, evaluate, feeds
+
+from rmsnorm_onnx import spec
+from rmsnorm_onnx.passes import FuseRmsNorm, Outcome, fuse, plan
+
+FUSING = [case for case in CASES if case.fuses]
+REFUSED = [case for case in CASES if not case.fuses]
+
+
+def by_id(cases: list[Case]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", cases, ids=[case.id for case in cases])
+
+
+def run_pass(case: Case) -> tuple[onnx.ModelProto, Outcome]:
+    model = ir.from_proto(case.build())
+    outcome = fuse(model)
+    return ir.to_proto(model), outcome
+
+
+@by_id(FUSING)
+def test_every_norm_becomes_one_node(case):
+    fused, outcome = run_pass(case)
+    assert Counter(record.op for record in outcome.fused) == case.fuses
+    nodes = [*fused.graph.node, *(n for f in fused.functions if f.domain != spec.DOMAIN for n in f.node)]
+    names = {node.name for node in _with_subgraphs(nodes) if node.domain == spec.DOMAIN}
+    assert {record.node for record in outcome.fused} == names
+
+
+@by_id(FUSING)
+def test_a_fused_model_is_valid_and_computes_the_same_by_its_bodies(case):
+    fused, _ = run_pass(case)
+    if case.standard:
+        onnx.checker.check_model(fused, full_check=True)
+    inputs = feeds(case, seed=3)
+    before, after = evaluate(case, case.build(), inputs), evaluate(case, fused, inputs)
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        # Each side may be off by the case's tolerance, the zoo's own measure of its roundings.
+        scale = 2 * TOLERANCE[case.precision] * (1 + np.abs(value.astype(np.float64)))
+        assert after[name].dtype == value.dtype
+        assert np.all(np.abs(after[name].astype(np.float64) - value.astype(np.float64)) <= scale), name
+
+
+@by_id(REFUSED)
+def test_a_near_miss_is_left_alone_with_its_reason(case):
+    fused, outcome = run_pass(case)
+    assert outcome.fused == ()
+    assert case.why in {miss.why for miss in outcome.near_misses}
+    assert all(miss.detail for miss in outcome.near_misses)
+    assert fused.SerializeToString() == ir.to_proto(ir.from_proto(case.build())).SerializeToString()
+
+
+@by_id(FUSING)
+def test_a_second_run_changes_nothing(case):
+    model = ir.from_proto(case.build())
+    run = FuseRmsNorm()
+    assert run(model).modified
+    once = ir.to_proto(model).SerializeToString()
+    assert not run(model).modified
+    assert ir.to_proto(model).SerializeToString() == once
+
+
+@by_id(FUSING)
+def test_graph_outputs_keep_name_type_and_shape(case):
+    before = case.build()
+    fused, _ = run_pass(case)
+    assert [o.name for o in fused.graph.output] == [o.name for o in before.graph.output]
+    for old, new in zip(before.graph.output, fused.graph.output, strict=True):
+        assert new.type.tensor_type.elem_type == old.type.tensor_type.elem_type
+        if old.type.tensor_type.HasField("shape"):
+            assert new.type == old.type
+
+
+@by_id(FUSING)
+def test_nothing_dead_is_left_behind(case):
+    before = case.build()
+    fused, _ = run_pass(case)
+    assert _unread(fused) <= _unread(before)
+
+
+@by_id(FUSING)
+def test_every_attribute_is_written(case):
+    fused, _ = run_pass(case)
+    for node in _with_subgraphs(fused.graph.node):
+        if node.domain == spec.DOMAIN:
+            written = {attribute.name for attribute in node.attribute}
+            assert written >= {attribute.name for attribute in spec.OPS[node.op_type].attributes}
+
+
+@by_id(list(CASES))
+def test_planning_changes_nothing_and_says_what_fusing_does(case):
+    model = ir.from_proto(case.build())
+    before = ir.to_proto(model).SerializeToString()
+    planned = plan(model)
+    assert ir.to_proto(model).SerializeToString() == before
+    assert planned == fuse(model)
+
+
+def test_fused_nodes_say_what_they_replaced():
+    case = next(case for case in FUSING if case.fuses == {spec.SKIP.name: 1})
+    fused, outcome = run_pass(case)
+    node = next(node for node in fused.graph.node if node.domain == spec.DOMAIN)
+    metadata = {entry.key: entry.value for entry in node.metadata_props}
+    assert metadata["pkg.rmsnorm_onnx.replaced"].split(", ") == list(outcome.fused[0].replaced)
+    assert metadata["pkg.rmsnorm_onnx.pattern"] == outcome.fused[0].pattern
+    assert set(outcome.fused[0].replaced) <= {n.name or n.output[0] for n in case.build().graph.node}
+
+
+def test_without_bodies_no_function_is_stored():
+    model = ir.from_proto(FUSING[0].build())
+    FuseRmsNorm(body=False)(model)
+    assert not model.functions
+    assert model.graph.opset_imports[spec.DOMAIN] == spec.VERSION
+
+
+def test_existing_norm_nodes_stay_when_they_are_not_to_be_adopted():
+    adopted = [case for case in FUSING if "adopt" in case.id]
+    assert adopted
+    for case in adopted:
+        model = ir.from_proto(case.build())
+        before = ir.to_proto(model).SerializeToString()
+        fuse_only_spelled = FuseRmsNorm(adopt=False)
+        if "RMSNormalization" in {n.op_type for n in case.build().graph.node} or not case.standard:
+            assert not fuse_only_spelled(model).modified, case.id
+            assert ir.to_proto(model).SerializeToString() == before
+
+
+def _with_subgraphs(nodes):
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _with_subgraphs(graph.node)
+
+
+def _unread(model: onnx.ModelProto) -> set[str]:
+    nodes = list(_with_subgraphs(model.graph.node))
+    read = {name for node in nodes for name in node.input} | {o.name for o in model.graph.output}
+    for node in nodes:
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                read |= {o.name for o in graph.output}
+    made = {name for node in nodes for name in node.output if name and node.domain != spec.DOMAIN}
+    return (made | {i.name for i in model.graph.initializer}) - read
