@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from rmsnorm_onnx.errors import CannotRun, InvalidInput, LibraryMissing, RmsNormError
     from rmsnorm_onnx.layers import RMSNormalization, rms_normalization
     from rmsnorm_onnx.library import get_library_path, register
+    from rmsnorm_onnx.parity import ParityReport
     from rmsnorm_onnx.passes import FuseRmsNorm
     from rmsnorm_onnx.spec import Why
-    from rmsnorm_onnx.verify import ParityReport
 
 _HOMES = {
     "rmsnorm_onnx.api": ("InspectResult", "OptimizeResult", "inspect", "optimize", "verify"),
@@ -21,7 +21,7 @@ _HOMES = {
     "rmsnorm_onnx.library": ("get_library_path", "register"),
     "rmsnorm_onnx.passes": ("FuseRmsNorm",),
     "rmsnorm_onnx.spec": ("Why",),
-    "rmsnorm_onnx.verify": ("ParityReport",),
+    "rmsnorm_onnx.parity": ("ParityReport",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -11,9 +11,9 @@ import onnx
 import onnx_ir as ir
 
 from rmsnorm_onnx import modelfile
+from rmsnorm_onnx.parity import verify
 from rmsnorm_onnx.passes import Fused, LeftAlone, Options, Outcome, fuse, plan
 from rmsnorm_onnx.report import Case, Report, Status, Table
-from rmsnorm_onnx.verify import verify
 
 __all__ = ["InspectResult", "OptimizeResult", "inspect", "optimize", "verify"]
 

@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError, EncodeError
 
+from rmsnorm_onnx import spec
 from rmsnorm_onnx.errors import InvalidInput
 from rmsnorm_onnx.files import write_atomically
 
@@ -29,14 +30,14 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
         raise InvalidInput(f"{path} does not hold an ONNX model: {error}") from error
     if not model.graph.outputs or model.ir_version < 1:
         raise InvalidInput(f"{path} does not hold an ONNX model: it has no graph with outputs")
-    return model
+    return _with_all_outputs(model)
 
 
 def save(model: ir.Model, path: str | os.PathLike[str], source: str | os.PathLike[str]) -> None:
     """Write ``model``, loaded from ``source``, to ``path``: first a temporary file, then one rename.
 
-    External weights are not rewritten. In another folder than the source's they appear under the same
-    relative name, as hard links where the file system allows it, else as copies.
+    External weights are not read. In the source's folder the output refers to the same data file; in another
+    folder it needs a copy of it, under the same relative name.
 
     Raises:
         InvalidInput: ``path`` is the source itself, its folder is missing, a different data file is in the
@@ -52,7 +53,7 @@ def save(model: ir.Model, path: str | os.PathLike[str], source: str | os.PathLik
     except (EncodeError, ValueError) as error:
         raise InvalidInput(f"{path} would be larger than protobuf allows (2 GB): {error}") from error
     for location in sorted(set(_external_files(model))):
-        _link(origin.parent / location, target.parent / location)
+        _copy(origin.parent / location, target.parent / location)
     write_atomically(target, data)
 
 
@@ -65,10 +66,23 @@ def to_model(model: ir.Model | onnx.ModelProto | str | os.PathLike[str]) -> ir.M
     if isinstance(model, ir.Model):
         return model
     if isinstance(model, onnx.ModelProto):
-        return ir.from_proto(model)
+        return _with_all_outputs(ir.from_proto(model))
     if isinstance(model, str | os.PathLike):
         return load(model)
     raise InvalidInput(f"expected a path, an onnx.ModelProto or an onnx_ir.Model, got {type(model).__name__}")
+
+
+def _with_all_outputs(model: ir.Model) -> ir.Model:
+    """List the outputs of our operators that were left out, as ``spec.LeftOut`` explains."""
+    for graph in (model.graph, *(function.graph for function in model.functions.values())):
+        for node in graph.all_nodes():
+            if node.domain != spec.DOMAIN or node.op_type not in spec.OPS:
+                continue
+            node.resize_outputs(len(spec.OPS[node.op_type].outputs))
+            for output in [o for o in node.outputs[1:] if not o.name]:
+                output.name = None  # an empty name equals LeftOut, and setting an equal name does nothing
+                output.name = spec.LeftOut()
+    return model
 
 
 def _external_files(model: ir.Model) -> Iterator[str]:
@@ -78,17 +92,18 @@ def _external_files(model: ir.Model) -> Iterator[str]:
                 yield os.fspath(value.const_value.location)
 
 
-def _link(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path) -> None:
+    # No link saves the space: onnx 1.23 and onnx_ir 1.1 refuse data files with hard links or behind symbolic ones.
     if target.exists():
         if target.samefile(source):
             return
-        raise InvalidInput(
-            f"{target} exists and is not the model's data file {source}; move it or choose another folder"
-        )
+        raise InvalidInput(f"{target} exists and is not the model's data file {source}; choose another folder")
     if not source.is_file():
         raise InvalidInput(f"the model's data file {source} is missing")
     target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.tmp")
     try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+        shutil.copyfile(source, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -133,6 +133,20 @@ PRE_GATED: Final = Op(
 OPS: Final = {op.name: op for op in (RMS, SKIP, GATED, PRE_GATED)}
 
 
+class LeftOut(str):
+    """The name of an output that nobody reads: empty, yet true.
+
+    A node of a function with two outputs must list both, the second as an empty name; onnx_ir drops
+    trailing outputs whose name is false, which onnx.checker and onnxruntime then refuse.
+    """
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        """Count as a name."""
+        return True
+
+
 def float32_pair(number: float) -> tuple[float, float]:
     """``number`` as the sum of two float32: the attributes epsilon and epsilon_low."""
     coarse = struct.unpack("f", struct.pack("f", number))[0]

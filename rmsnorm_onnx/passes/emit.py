@@ -58,7 +58,7 @@ def emit(match: Match, current: Current, *, names_result_type: bool) -> tuple[ir
         output = tape.cast(output, match.narrow_y)
     replaced = {match.output: output}
     for unread in node.outputs[1:]:
-        unread.name = _LeftOut()
+        unread.name = spec.LeftOut()
     if match.sum is not None:
         replaced[match.sum] = node.outputs[1]
     for before, after in replaced.items():
@@ -74,19 +74,6 @@ def emit(match: Match, current: Current, *, names_result_type: bool) -> tuple[ir
 def node_name(node: ir.Node) -> str:
     """The node's name, or its first output's where it has none."""
     return node.name or node.outputs[0].name or node.op_type
-
-
-class _LeftOut(str):
-    """The name of an output that nobody reads: empty, yet true.
-
-    A node of a function with two outputs must list both, the second as an empty name; onnx_ir drops
-    trailing outputs whose name is false, which onnx.checker and onnxruntime then refuse.
-    """
-
-    __slots__ = ()
-
-    def __bool__(self) -> bool:
-        return True
 
 
 class _Tape:

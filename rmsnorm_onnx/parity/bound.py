@@ -1,0 +1,166 @@
+r"""When two results are equal: the bound, derived from the original's own rounding noise.
+
+Let d be the float64 run of the original (its exact-arithmetic reading), o and f what the original and the fused model
+give, and u the roundoff of the output's type. Two questions are asked of every element i, and both need a yes.
+
+*Is it the same function?* The fused model is read in float64 as well, giving g. Folding a norm into one node is an
+identity, so g - d may only hold float64 roundings. First-order error analysis gives both kinds of error the same
+shape: a rounding made at some value reaches output i through the derivative of the output by that value, whatever the
+precision. So float64 errors are the noise s_i of the original (next paragraph) scaled by 2^-53 over the smallest
+roundoff that made s_i, at most 2^-24, and by N, the longest reduction in the graph: inside a reduction s_i counts one
+rounding and float64 arithmetic N (Higham, section 3.1):
+
+    |g_i - d_i| <= k N 2^-53 / 2^-24 s_i + N 2^-53 |d_i| + c_i
+
+One thing is not arithmetic: a float32 scalar like sqrt(d) is itself the rounding of the number that was meant, and a
+norm that divides by the true root is right. c_i is what the last half ulp of the C such scalars can do. With a_j the
+effect of scalar j, that is at most the sum of |a_j| <= sqrt(C) |a|, and |a| is the root mean square of the sum of
++-a_j under random signs; the largest of m such runs estimates it (``runtime.slack``). Vectors, 16-bit constants and
+short numbers (2, 0.5) are exact.
+
+*Does it round as well?* s_i is the largest of |o_i - d_i| and of m runs of the float64 reading that round wherever
+the original does, on random grids (``runtime.noise``). If f is right, its error is one more draw from the same
+distribution. The sum of many roundings is close to normal, with a scale that is unknown and differs by element, but is
+common to the m + 1 draws. For normal draws,
+
+    P(|e| > k max_j |e_j|) <= E[(sqrt(2/pi) |e| / k)^m] = (2/pi)^(m/2) 2^(m/2) Gamma((m+1)/2) / sqrt(pi) / k^m,
+
+because |e_j| has density at most sqrt(2/pi) and the m draws are independent. Setting n times this (n elements, which
+may be correlated in any way) to the false alarm rate 10^-6 gives k(m, n); nothing else is chosen:
+
+    |f_i - d_i| <= k(m, n) s_i + u |d_i| + half a subnormal        every element against its own noise
+    rms(f - d)  <= k(m, 1) max(rms(o - d), max_j rms(e_j)) + ...   the output as a whole, far tighter per element
+
+The sampled runs round once per operator; kernels also round inside sums. How much more that is, is measured: s is
+scaled by rms(o - d) / max_j rms(e_j) where that ratio is between 1 and k(m, 1). Beyond k(m, 1) the original's run
+itself is not explained by rounding; it is then left out of the yardstick, and the report says so.
+
+In a float64 output the errors themselves are known only to one ulp (four in ten sampled ones come out as zero), so
+their density is not bounded as above; s_i is one ulp larger there.
+
+What cannot be seen: a change of the function smaller on these inputs than the first bound (about N 2^-29 of the
+original's float32 rounding noise), and a kernel error smaller than k times the rounding noise of the original. Where
+single operators have no float64 kernel and run in float32, the first bound is the noise itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from rmsnorm_onnx import reference
+
+Array = npt.NDArray[Any]
+Doubles = npt.NDArray[np.float64]
+
+#: Probability that one correct output is called different.
+FALSE_ALARMS: Final = 1e-6
+_DOUBLE_ROUNDOFF: Final = 2.0**-53
+_SINGLE_ROUNDOFF: Final = 2.0**-24
+
+
+def noise_factor(samples: int, elements: int) -> float:
+    """k(m, n): by how much one draw may exceed the largest of ``samples`` others, ``elements`` times over."""
+    log_moment = math.lgamma((samples + 1) / 2) - math.log(math.pi) / 2 + samples / 2 * math.log(2)
+    log_power = log_moment + math.log(max(elements, 1) / FALSE_ALARMS)
+    return math.sqrt(2 / math.pi) * math.exp(log_power / samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """Bounds of one float output; arrays have the output's shape.
+
+    Attributes:
+        rounding: bound of |f - d|.
+        rounding_rms: bound of the root mean square of f - d over the finite elements.
+        function: bound of |g - d|.
+        noise_rms: largest root mean square of the original's own errors.
+        original_explained: whether rounding explains how far the original's run is from d.
+    """
+
+    rounding: Doubles
+    rounding_rms: float
+    function: Doubles
+    noise_rms: float
+    original_explained: bool
+
+
+def yardstick(
+    original: Array,
+    exact: Doubles,
+    samples: Sequence[Doubles],
+    *,
+    exact_roundoff: float,
+    longest_sum: int,
+    slack: Doubles | float = 0.0,
+) -> Yardstick:
+    """Bounds for one output from the original's run and sampled noise; the derivation is in the module's docstring.
+
+    Args:
+        original: o, in the output's type.
+        exact: d.
+        samples: the runs with random roundings, at least one.
+        exact_roundoff: of the arithmetic that d and g were computed in.
+        longest_sum: N, the number of terms of the longest reduction.
+        slack: c, what half an ulp of the scalar constants can do; scalar or of the output's shape.
+    """
+    own = distance(original, exact)
+    sampled = [distance(sample, exact) for sample in samples]
+    sampled_rms = max(rms(error) for error in sampled)
+    k_one, k_all = noise_factor(len(samples), 1), noise_factor(len(samples), exact.size)
+    floor = reference.roundoff(original.dtype) * np.abs(exact) + _half_subnormal(original.dtype)
+    floor = np.where(np.isfinite(floor), floor, 0.0)
+    inside_sums = rms(own) / sampled_rms if sampled_rms > 0 else 1.0
+    explained = rms(own) <= k_one * sampled_rms + rms(floor)
+    largest = np.max(np.stack(sampled), axis=0)
+    if original.dtype == np.float64:
+        largest = largest + np.where(np.isfinite(exact), reference.ulp(exact, np.float64), 0.0)
+    if explained:
+        largest = np.maximum(own, largest * max(inside_sums, 1.0))
+    noise_rms = max(rms(own), sampled_rms) if explained else sampled_rms
+    in_double = exact_roundoff <= _DOUBLE_ROUNDOFF
+    terms = longest_sum if in_double else 1
+    share = min(1.0, terms * exact_roundoff / _SINGLE_ROUNDOFF)
+    if original.dtype == np.float64:
+        share = float(longest_sum)
+    return Yardstick(
+        rounding=k_all * largest + floor,
+        rounding_rms=k_one * noise_rms + rms(floor),
+        function=k_all * largest * share + terms * exact_roundoff * np.abs(exact) + slack,
+        noise_rms=noise_rms,
+        original_explained=explained,
+    )
+
+
+def constant_slack(exact: Doubles, shifted: Sequence[Doubles], constants: int) -> Doubles | float:
+    """c: sqrt(C) times the largest effect of moving all C inexact scalar constants by half an ulp, signs at random."""
+    if not shifted:
+        return 0.0
+    effects = np.stack([distance(run, exact) for run in shifted])
+    return np.asarray(math.sqrt(constants) * np.max(effects, axis=0))
+
+
+def distance(values: Array, exact: Doubles) -> Doubles:
+    """|values - exact| in float64; equal infinities and two NaN are 0, any other non-finite pair is inf."""
+    left = values.astype(np.float64)
+    same = (left == exact) | (np.isnan(left) & np.isnan(exact))
+    with np.errstate(all="ignore"):
+        error = np.abs(left - exact)
+    return np.where(same, 0.0, np.where(np.isnan(error), np.inf, error))
+
+
+def rms(errors: Doubles) -> float:
+    """Root mean square of the finite errors (which are not negative); 0 if there are none."""
+    finite = errors[np.isfinite(errors)]
+    largest = float(np.max(finite, initial=0.0))
+    # Scaled, so that squares of errors near the ends of float64 neither overflow nor vanish.
+    return largest * math.sqrt(float(np.mean(np.square(finite / largest)))) if largest > 0 else 0.0
+
+
+def _half_subnormal(dtype: np.dtype[Any]) -> float:
+    return float(reference.ulp(0.0, dtype)) / 2

@@ -1,0 +1,32 @@
+"""Sessions, feeds, the float64 reading of a graph, and its rounding noise."""
+
+from rmsnorm_onnx.runtime.emulate import emulate_bfloat16
+from rmsnorm_onnx.runtime.exact import ExactRun, noise_runs, run_exact, slack_runs
+from rmsnorm_onnx.runtime.feeds import Feeds, make_feeds
+from rmsnorm_onnx.runtime.model import LoadedModel, Model, load
+from rmsnorm_onnx.runtime.placement import Placement, placement
+from rmsnorm_onnx.runtime.session import Optimization, import_onnxruntime, make_session, session_options
+from rmsnorm_onnx.runtime.sides import SideRun, run_side
+from rmsnorm_onnx.runtime.widen import widen_to_float64
+
+__all__ = [
+    "ExactRun",
+    "Feeds",
+    "LoadedModel",
+    "Model",
+    "Optimization",
+    "Placement",
+    "SideRun",
+    "emulate_bfloat16",
+    "import_onnxruntime",
+    "load",
+    "make_feeds",
+    "make_session",
+    "noise_runs",
+    "placement",
+    "run_exact",
+    "run_side",
+    "session_options",
+    "slack_runs",
+    "widen_to_float64",
+]

@@ -1,0 +1,91 @@
+"""Constant subgraphs, computed in their own types.
+
+What a graph computes from constants alone (1 + w of Gemma, a rounded epsilon) is a constant to every runtime and
+optimizer: it is folded in the types of the graph before anything runs. The float64 reading therefore starts from
+the folded value; otherwise a model and the same model after constant folding would differ by that rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from rmsnorm_onnx.runtime.islands import substitute
+from rmsnorm_onnx.runtime.types import CONTROL_FLOW, nodes_of, set_type
+
+_RANDOM: Final = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
+)
+
+
+def fold_constants(model: ir.Model) -> None:
+    """Replace, in place, every node of the default domain that depends on constants only by Constant nodes' tensors.
+
+    Results become initializers of the graph the node is in; a node that cannot be computed is left alone.
+    """
+    known = {
+        value: value.const_value
+        for graph in model.graphs()
+        for value in graph.initializers.values()
+        if not value.is_graph_input() and value.const_value is not None
+    }
+    tensors: dict[ir.Value, Any] = {}
+    for node in nodes_of(model):
+        if not _is_foldable(node, known, tensors):
+            continue
+        results = _compute(node, model, [None if i is None else _array(i, known, tensors) for i in node.inputs])
+        if results is None:
+            continue
+        for output, array in zip(node.outputs, results, strict=False):
+            tensors[output] = array
+    _install(tensors)
+
+
+def _is_foldable(node: ir.Node, known: dict[ir.Value, Any], tensors: dict[ir.Value, Any]) -> bool:
+    if node.domain or node.op_type in CONTROL_FLOW or node.op_type in _RANDOM:
+        return False
+    return all(value is None or value in known or value in tensors for value in node.inputs)
+
+
+def _array(value: ir.Value, known: dict[ir.Value, Any], tensors: dict[ir.Value, Any]) -> Any:
+    return tensors[value] if value in tensors else known[value].numpy()
+
+
+def _compute(node: ir.Node, model: ir.Model, inputs: list[Any]) -> list[Any] | None:
+    from onnx.reference import ReferenceEvaluator
+
+    proto = ir.to_proto(node)
+    names = [name for name in proto.input if name]
+    opset = model.graph.opset_imports.get("", 1)
+    graph = onnx.helper.make_graph(
+        [proto],
+        "constant",
+        [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in dict.fromkeys(names)],
+        [onnx.helper.make_value_info(name, onnx.TypeProto()) for name in proto.output if name],
+    )
+    alone = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    feeds = {name: array for name, array in zip(proto.input, inputs, strict=True) if name}
+    try:
+        with np.errstate(all="ignore"):
+            results = list(ReferenceEvaluator(alone).run(None, feeds))
+    except Exception:  # an operator the evaluator lacks: the node stays, and its rounding counts as the graph's
+        return None
+    return results if all(isinstance(r, np.ndarray | np.generic) for r in results) else None
+
+
+def _install(tensors: dict[ir.Value, Any]) -> None:
+    folded = {output.producer() for output in tensors}
+    for output, array in tensors.items():
+        if not output.is_graph_output() and all(user in folded for user, _ in output.uses()):
+            continue
+        node = output.producer()
+        assert node is not None
+        assert node.graph is not None
+        tensor = ir.tensor(np.asarray(array), name=output.name)
+        constant = ir.node("Constant", [], {"value": tensor}, name=f"{output.name}_folded")
+        set_type(constant.outputs[0], tensor.dtype)
+        node.graph.insert_before(node, constant)
+        substitute(output, constant.outputs[0])

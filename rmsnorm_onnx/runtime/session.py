@@ -1,0 +1,107 @@
+"""onnxruntime sessions, with or without the library."""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal, TypeAlias
+
+import onnx_ir as ir
+
+from rmsnorm_onnx import library as custom_ops
+from rmsnorm_onnx.errors import CannotRun, RmsNormError
+from rmsnorm_onnx.runtime.model import Model, load, runnable
+
+Optimization: TypeAlias = Literal["disable", "basic", "extended", "all"]
+_LEVELS: Final[dict[str, str]] = {
+    "disable": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+#: Errors only: warnings about unused initializers and the like are noise in a tool's output.
+_ERRORS_ONLY: Final = 3
+
+
+def import_onnxruntime() -> Any:
+    """The onnxruntime module.
+
+    Raises:
+        CannotRun: it is not installed; the message names the two extras.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise CannotRun(
+            "onnxruntime is not installed: pip install 'rmsnorm-onnx[cpu]' or 'rmsnorm-onnx[cuda]' "
+            "(only one of the two: they overwrite each other's files)"
+        ) from error
+    return onnxruntime
+
+
+def session_options(*, library: bool, threads: int | None = None, optimization: Optimization = "basic") -> Any:
+    """onnxruntime.SessionOptions with quiet logs, and the library registered if asked for.
+
+    Args:
+        library: register the custom-op library.
+        threads: threads inside one operator; onnxruntime's choice (one per core) when None.
+        optimization: graph optimization level. From ``extended`` on onnxruntime's own fusions act, some of which
+            change results (a float64 epsilon becomes 1e-5), so comparisons use ``basic``.
+
+    Raises:
+        CannotRun: onnxruntime is missing; LibraryMissing: the library is.
+    """
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimization])
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+    if library:
+        custom_ops.register(options)
+    return options
+
+
+def make_session(
+    model: Model,
+    *,
+    library: bool,
+    threads: int | None = None,
+    optimization: Optimization = "basic",
+    providers: tuple[str, ...] = ("CPUExecutionProvider",),
+) -> Any:
+    """An onnxruntime.InferenceSession for a path, ModelProto or onnx_ir.Model; see ``session_options``.
+
+    A path goes to onnxruntime as it is; anything else as bytes, or through a temporary file above 1 GB of weights.
+
+    Raises:
+        InvalidInput: no such file.
+        CannotRun: onnxruntime is missing, lacks a provider, or cannot load the model (its own words are kept).
+        LibraryMissing: ``library`` is true and there is none.
+    """
+    onnxruntime = import_onnxruntime()
+    options = session_options(library=library, threads=threads, optimization=optimization)
+    absent = set(providers) - set(onnxruntime.get_available_providers())
+    if absent:
+        raise CannotRun(
+            f"onnxruntime {onnxruntime.__version__} lacks {', '.join(sorted(absent))}; "
+            f"it has {', '.join(onnxruntime.get_available_providers())}"
+        )
+    loaded = load(model)
+    if loaded.path is not None:
+        return _create(onnxruntime, str(loaded.path), options, providers, loaded.name)
+    return session_from_ir(loaded.model, options, providers=providers)
+
+
+def session_from_ir(model: ir.Model, options: Any, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> Any:
+    """An InferenceSession of an onnx_ir.Model with prepared options; raises CannotRun as ``make_session``."""
+    with runnable(model) as source:
+        return _create(import_onnxruntime(), source, options, providers, model.graph.name or "the model")
+
+
+def _create(onnxruntime: Any, source: bytes | str, options: Any, providers: tuple[str, ...], name: str) -> Any:
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=list(providers))
+    except RmsNormError:
+        raise
+    except Exception as error:  # onnxruntime raises a dozen classes without a common base
+        raise CannotRun(f"onnxruntime {onnxruntime.__version__} cannot load {name}: {error}") from error

@@ -1,0 +1,109 @@
+"""Copies of a model in which functions are inlined and every value has an element type."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from rmsnorm_onnx import function, spec
+from rmsnorm_onnx.errors import InvalidInput
+
+FLOATS: Final = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
+CONTROL_FLOW: Final = frozenset({"If", "Loop", "Scan"})
+
+
+def typed_copy(model: ir.Model, *, inline_ours: bool) -> ir.Model:
+    """A copy with functions inlined and element types inferred; weights are shared with ``model``.
+
+    Args:
+        model: any model; not changed.
+        inline_ours: also inline the operators of ``spec.DOMAIN``; bodies that the model lacks are added first.
+
+    Raises:
+        InvalidInput: a function calls itself, or is given a graph as attribute.
+    """
+    copy = model.clone()
+    if inline_ours:
+        _add_missing_bodies(copy)
+    _complete_calls(copy)
+    try:
+        common.InlinePass(lambda f: inline_ours or f.domain != spec.DOMAIN)(copy)
+    except (ValueError, ir.passes.PassError) as error:
+        raise InvalidInput(f"functions of {model.graph.name or 'the model'} cannot be inlined: {error}") from error
+    if inline_ours:
+        common.RemoveUnusedFunctionsPass()(copy)  # type: ignore[no-untyped-call]
+    _infer_types(copy)
+    return copy
+
+
+def set_type(value: ir.Value, dtype: ir.DataType) -> None:
+    """Give a value another element type; copies share type objects, so changing those would reach the original."""
+    value.type = ir.TensorType(dtype)
+
+
+def nodes_of(model: ir.Model) -> list[ir.Node]:
+    """All nodes of the main graph and of every subgraph, in order; a snapshot, so inserting is safe."""
+    return list(ir.traversal.RecursiveGraphIterator(model.graph))
+
+
+def opset_of(model: ir.Model) -> int:
+    """The model's version of the default domain."""
+    return model.graph.opset_imports.get("", onnx.defs.onnx_opset_version())
+
+
+def _complete_calls(model: ir.Model) -> None:
+    """Give calls the outputs they leave out, which the inliner would pair wrongly or give the empty name."""
+    inside_functions = [node for body in model.functions.values() for node in body.graph.all_nodes()]
+    for number, node in enumerate((*nodes_of(model), *inside_functions)):
+        called = model.functions.get(node.op_identifier())
+        if called is None:
+            continue
+        node.resize_outputs(len(called.outputs))
+        for position, output in enumerate(node.outputs):
+            if output.name in (None, ""):
+                output.name = f"left_out_{number}_{position}"
+
+
+def _add_missing_bodies(model: ir.Model) -> None:
+    known = {identifier[1] for identifier in model.functions if identifier[0] == spec.DOMAIN}
+    used = {node.op_type for node in nodes_of(model) if node.domain == spec.DOMAIN}
+    for name in used & spec.OPS.keys() - known:
+        body = ir.serde.deserialize_function(function.function_proto(name, function.Form(opset_of(model))))
+        model.functions[body.identifier()] = body
+
+
+def _infer_types(model: ir.Model) -> None:
+    """Infer until nothing is left open but what follows from an operator whose result type nobody knows."""
+    while True:
+        with _quiet("onnx_ir.passes.common.shape_inference"):
+            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
+        if sum(_complete(node) for node in nodes_of(model) if node.domain) == 0:
+            return
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Errors only: what inference leaves open is completed here, so its warnings are of no use to a user."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _complete(node: ir.Node) -> bool:
+    """Give untyped outputs of an operator that inference does not know the type of its first float input."""
+    guess = next((i.dtype for i in node.inputs if i is not None and i.dtype in FLOATS), None)
+    untyped = [output for output in node.outputs if output.dtype is None and guess is not None]
+    for output in untyped:
+        assert guess is not None
+        set_type(output, guess)
+    return bool(untyped)

@@ -1,0 +1,133 @@
+"""The command line as a user or a CI job meets it: output, exit codes, files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+from exports import MODELS
+
+from rmsnorm_onnx import spec
+
+LLAMA = MODELS / "llama-dynamo18-f32" / "model.onnx"
+
+
+def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rmsnorm_onnx", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=MODELS.parent / "tests")
+    assert result.returncode == code, result.stderr + result.stdout
+    assert "Traceback" not in result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("cli") / "fused.onnx"
+    run("optimize", LLAMA, path)
+    return path
+
+
+def test_optimize_writes_a_fused_model_and_says_what_to_do_next(tmp_path):
+    before = LLAMA.read_bytes()
+    result = run("optimize", LLAMA, tmp_path / "out.onnx")
+    assert "5 RMS norms fused" in result.stdout
+    assert f"rmsnorm-onnx verify {LLAMA} {tmp_path / 'out.onnx'}" in result.stderr
+    nodes = onnx.load(tmp_path / "out.onnx").graph.node
+    assert sum(node.domain == spec.DOMAIN for node in nodes) == 5
+    assert LLAMA.read_bytes() == before
+
+
+def test_optimize_without_output_writes_nothing(tmp_path):
+    run("optimize", LLAMA)
+    assert not list(tmp_path.iterdir())
+
+
+def test_require_that_is_not_reached_is_a_no_and_writes_nothing(tmp_path):
+    result = run("optimize", LLAMA, tmp_path / "out.onnx", "--require", 6, code=1)
+    assert "5 norms fused, 6 required" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_json_is_one_document(tmp_path):
+    document = json.loads(run("optimize", LLAMA, tmp_path / "out.onnx", "--json").stdout)
+    assert document["schema_version"] == 1
+    assert len(document["fused"]) == 5
+    assert set(document["fused"][0]) == {"op", "node", "output", "pattern", "replaced"}
+    assert document["near_misses"] == []
+    assert json.loads(run("inspect", LLAMA, "--json").stdout)["fused"] == document["fused"]
+
+
+def test_inspect_explains_near_misses():
+    plain = run("inspect", MODELS / "qwen3-next-dynamo18-f32" / "model.onnx").stdout
+    explained = run("inspect", MODELS / "qwen3-next-dynamo18-f32" / "model.onnx", "--explain").stdout
+    assert "8 RMS norms found" in plain
+    assert "not-a-mean" in explained
+    assert "not-a-mean" not in plain
+
+
+@pytest.mark.parametrize("library", [[], ["--no-library"]])
+def test_verify_says_yes(fused, library, tmp_path):
+    reports = [
+        "--junit",
+        tmp_path / "parity.xml",
+        "--markdown",
+        tmp_path / "parity.md",
+        "--html",
+        tmp_path / "parity.html",
+    ]
+    result = run("verify", LLAMA, fused, "--seed", 3, *library, *reports)
+    assert "equal" in result.stdout
+    assert all(Path(file).stat().st_size > 0 for file in reports[1::2])
+    assert json.loads(run("verify", LLAMA, fused, *library, "--json").stdout)["schema_version"] == 1
+
+
+def test_verify_says_no(fused, tmp_path):
+    model = onnx.load(fused)
+    node = next(node for node in model.graph.node if node.domain == spec.DOMAIN)
+    next(a for a in node.attribute if a.name == "epsilon").f = 1e-2
+    onnx.save(model, tmp_path / "wrong.onnx")
+    run("verify", LLAMA, tmp_path / "wrong.onnx", code=1)
+
+
+def test_dimensions_can_be_given(fused):
+    names = [d.dim_param for i in onnx.load(LLAMA).graph.input for d in i.type.tensor_type.shape.dim if d.dim_param]
+    assert f"{names[0]}=3" in run("verify", LLAMA, fused, "--dim", f"{names[0]}=3").stdout
+    assert "--dim takes NAME=VALUE" in run("verify", LLAMA, fused, "--dim", "batch", code=2).stderr
+    assert names[0] in run("verify", LLAMA, fused, "--dim", "nothing=3", code=2).stderr
+
+
+def test_info_names_the_library():
+    document = json.loads(run("info", "--json").stdout)
+    assert document["library"]["isa_active"] in document["library"]["isa_supported"]
+    assert document["library"]["spec"]
+    assert "the compiled library answers" in run("info").stdout
+
+
+@pytest.mark.parametrize("command", ["optimize", "inspect"])
+def test_bad_files_are_named_and_exit_2(command, tmp_path):
+    (tmp_path / "garbage.onnx").write_bytes(b"\x99garbage" * 100)
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    for name in ("missing.onnx", "garbage.onnx", "empty.onnx", "."):
+        assert "error:" in run(command, tmp_path / name, code=2).stderr
+
+
+def test_output_must_not_be_the_input(tmp_path):
+    copy = tmp_path / "model.onnx"
+    copy.write_bytes(LLAMA.read_bytes())
+    assert "is the input" in run("optimize", copy, copy, code=2).stderr
+    assert copy.read_bytes() == LLAMA.read_bytes()
+    assert "does not exist" in run("optimize", copy, tmp_path / "no" / "out.onnx", code=2).stderr
+
+
+def test_bad_usage_exits_2():
+    run("optimize", code=2)
+    run("optimize", LLAMA, "--no-such-option", code=2)
+
+
+def test_version_and_help():
+    assert run("--version").stdout.strip()
+    assert "optimize" in run("--help").stdout
