@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 import onnx
 import pytest
 from conftest import PARITY
 from exports import Export, exports
+from readme_table import executions, in_words
 
 import rmsnorm_onnx
 from rmsnorm_onnx import spec
 
 EXPORTS = exports()
 every_export = pytest.mark.parametrize("export", EXPORTS, ids=[e.name for e in EXPORTS])
-
-
-def executions(model: onnx.ModelProto) -> Counter[str]:
-    """How many norm nodes run in one pass, by operator: those of a function count once per call."""
-    functions = {(f.domain, f.name): f for f in model.functions if f.domain != spec.DOMAIN}
-
-    def count(nodes) -> Counter[str]:
-        total: Counter[str] = Counter()
-        for node in nodes:
-            if node.domain == spec.DOMAIN:
-                total[node.op_type] += 1
-            if (node.domain, node.op_type) in functions:
-                total += count(functions[node.domain, node.op_type].node)
-            for attribute in node.attribute:
-                for graph in (attribute.g, *attribute.graphs):
-                    total += count(graph.node)
-        return total
-
-    return count(model.graph.node)
 
 
 def test_there_are_enough_exports():
@@ -46,8 +27,7 @@ def test_there_are_enough_exports():
 def test_every_norm_that_ran_is_fused(export: Export, record_property: Callable[[str, object], None]):
     counts = executions(rmsnorm_onnx.optimize(str(export.path)).model)
     record_property(PARITY, (export.name, "norms", str(export.facts["norms"])))
-    shown = ", ".join(f"{n} {op.removesuffix('RMSNormalization') or 'RMS'}" for op, n in sorted(counts.items()))
-    record_property(PARITY, (export.name, "fused", shown))
+    record_property(PARITY, (export.name, "fused", in_words(counts)))
     assert counts.total() == export.facts["norms"]
 
 

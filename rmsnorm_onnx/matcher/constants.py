@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -86,6 +87,8 @@ class Constants:
             return _constant_node(node)
         if node.op_type == "Shape":
             return self._static_shape(node)
+        if node.op_type == "Size":
+            return self._static_size(node)
         if node.op_type == "CastLike":
             return self._cast_like(node)
         if node.op_type not in _FOLDABLE:
@@ -109,6 +112,13 @@ class Constants:
         end = node.attributes["end"].as_int() if "end" in node.attributes else len(shape)
         dims = [d for d in shape[start:end] if isinstance(d, int)]
         return np.array(dims, np.int64) if len(dims) == len(shape[start:end]) else None
+
+    def _static_size(self, node: ir.Node) -> np.ndarray[Any, Any] | None:
+        """Mostly of a Shape, as the rank: known even where lengths are not."""
+        shape = self._facts.shape(node.inputs[0]) if node.inputs[0] is not None else None
+        if shape is None or not all(isinstance(length, int) for length in shape):
+            return None
+        return np.asarray(math.prod(length for length in shape if isinstance(length, int)), np.int64)
 
     def _run(self, node: ir.Node, inputs: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any] | None:
         from onnx.reference import ReferenceEvaluator
