@@ -1,0 +1,131 @@
+// Elements in memory to and from vectors of a stash type S (float or double).
+#pragma once
+
+#include "../kernel.h"
+#include "half.h"
+
+namespace rmsnorm::RMSNORM_ISA {
+
+// How many elements a vector operation covers: all lanes, or the first few of them.
+struct Full {};
+
+// Correct rounding of double to a 16-bit type goes through float rounded to odd: a float with 24
+// bits whose last one says "inexact" cannot land on a tie of 11 or 8 bits by accident.
+inline HalfWidth round_to_odd(V<double> value) {
+  using Words = Vec<int32_t, kWidth<double>>;
+  const HalfWidth nearest = to_float(value);
+  const V<double> error = value - to_double(nearest);
+  const Words bits = (Words)nearest;
+  const Words inexact = __builtin_convertvector((error < 0.0) | (error > 0.0), Words);
+  const Words outwards = __builtin_convertvector((error > 0.0) == (value > 0.0), Words);
+  const Words even = (bits & 1) - 1;  // all ones where the last bit is 0
+  const Words odd = bits + (outwards ? Words{} + 1 : Words{} - 1);
+  return (HalfWidth)((inexact & even) ? odd : bits);
+}
+
+// N elements of a type no wider than float.
+template <class T, int N>
+inline Vec<float, N> load_floats(const T* from) {
+  if constexpr (__is_same(T, float)) {
+    return load_raw<Vec<float, N>>(from);
+  } else if constexpr (__is_same(T, Half)) {
+    return float_from_half<N>(load_raw<Vec<uint16_t, N>>(from));
+  } else {
+    return float_from_bfloat16<N>(load_raw<Vec<uint16_t, N>>(from));
+  }
+}
+
+template <class T, int N>
+inline auto from_floats(Vec<float, N> value) {
+  if constexpr (__is_same(T, float)) {
+    return value;
+  } else if constexpr (__is_same(T, Half)) {
+    return half_from_float<N>(value);
+  } else {
+    return bfloat16_from_float<N>(value);
+  }
+}
+
+template <class S, class T>
+inline V<S> load(const T* from, Full = {}) {
+  constexpr int half = kWidth<double>;
+  if constexpr (__is_same(S, float) && __is_same(T, double)) {
+    return join(to_float(load_raw<V<double>>(from)), to_float(load_raw<V<double>>(from + half)));
+  } else if constexpr (__is_same(S, float)) {
+    return load_floats<T, kWidth<float>>(from);
+  } else if constexpr (__is_same(T, double)) {
+    return load_raw<V<double>>(from);
+  } else {
+    return to_double(load_floats<T, half>(from));
+  }
+}
+
+// Floats that round to the same T, where T is narrower than double, as the value itself.
+template <class T>
+inline V<float> rounding_floats(V<float> value) {
+  return value;
+}
+
+template <class T>
+inline HalfWidth rounding_floats(V<double> value) {
+  if constexpr (sizeof(T) < 4) return round_to_odd(value);
+  return to_float(value);
+}
+
+template <class S, class T>
+inline void store(T* to, V<S> value, Full = {}) {
+  if constexpr (__is_same(S, double) && __is_same(T, double)) {
+    store_raw(to, value);
+  } else if constexpr (__is_same(T, double)) {
+    store_raw(to, to_double(low_half(value)));
+    store_raw(to + kWidth<double>, to_double(high_half(value)));
+  } else {
+    store_raw(to, from_floats<T, kWidth<S>>(rounding_floats<T>(value)));
+  }
+}
+
+// The first `count` lanes; the others read as zero and are not written.
+template <class S, class T>
+[[gnu::noinline]] V<S> load(const T* from, int count) {
+  T padded[kWidth<S>] = {};
+  for (int i = 0; i < count; ++i) padded[i] = from[i];
+  return load<S>(padded);
+}
+
+template <class S, class T>
+[[gnu::noinline]] void store(T* to, V<S> value, int count) {
+  T padded[kWidth<S>];
+  store<S>(padded, value);
+  for (int i = 0; i < count; ++i) to[i] = padded[i];
+}
+
+// `value` rounded to T and back.
+template <class T, class S>
+inline V<S> through(V<S> value) {
+  const auto floats = rounding_floats<T>(value);
+  const auto rounded = from_floats<T, kWidth<S>>(floats);
+  const auto back = load_floats<T, kWidth<S>>(reinterpret_cast<const T*>(&rounded));
+  if constexpr (__is_same(S, double)) {
+    return to_double(back);
+  } else {
+    return back;
+  }
+}
+
+// A type as wide as S or wider changes nothing.
+template <class S>
+inline V<S> round_to(Element type, V<S> value) {
+  switch (type) {
+    case Element::kFloat16:
+      return through<Half, S>(value);
+    case Element::kBFloat16:
+      return through<BFloat16, S>(value);
+    case Element::kFloat32:
+      return through<float, S>(value);
+    case Element::kFloat64:
+      break;
+  }
+  return value;
+}
+
+}  // namespace rmsnorm::RMSNORM_ISA

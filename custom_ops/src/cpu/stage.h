@@ -1,0 +1,143 @@
+// What happens to one vector of elements in the two passes over a norm, whatever the layout.
+#pragma once
+
+#include "convert.h"
+#include "silu.h"
+
+namespace rmsnorm::RMSNORM_ISA {
+
+// Factor of the normalized value, as the sum of two S. The remainder takes the rounding of the
+// reciprocal out of float results; 16-bit results do not see it.
+template <class T, class S>
+struct Reciprocal {
+  static constexpr bool kHasRemainder = sizeof(S) == 4 && sizeof(T) >= 4;
+  V<S> high;
+  V<S> low;
+
+  V<S> times(V<S> v) const {
+    if constexpr (kHasRemainder) return fma(v, high, v * low);
+    return v * high;
+  }
+};
+
+// In double, rounded to S last. A NaN mean stays NaN; an infinite one gives 0.
+template <class S>
+[[gnu::always_inline]] inline void reciprocal_of_root(const Settings& settings, double mean,
+                                                      S* high, S* low) {
+  const double bounded = mean < settings.floor ? settings.floor : mean;
+  const double root = __builtin_sqrt(bounded + settings.epsilon) + settings.epsilon_outside;
+  const double inverse = 1.0 / root;
+  *high = S(inverse);
+  *low = root > 0 ? S(inverse - double(*high)) : S(0);
+}
+
+template <class T, class S>
+struct Stage {
+  Form form;
+  Element normalized;
+  Element scaled;
+  const T* x;
+  const T* second;
+  T* y;
+  // What pass 1 leaves for pass 2: the residual sum, or X * silu(gate) where T holds it unrounded.
+  T* kept;
+  const T* again;  // where pass 2 finds v, null if it must be computed anew
+
+  explicit Stage(const Problem& p)
+      : form(p.form),
+        normalized(p.settings.normalized),
+        scaled(p.settings.scaled),
+        x(static_cast<const T*>(p.x)),
+        second(static_cast<const T*>(p.second)),
+        y(static_cast<T*>(p.y)),
+        kept(nullptr),
+        again(x) {
+    if (form == Form::kSkip) again = kept = static_cast<T*>(p.sum ? p.sum : p.y);
+    if (form == Form::kPreGated) again = kept = __is_same(T, S) ? y : nullptr;
+  }
+
+  // True when pass 2 is x * reciprocal * scale and nothing else.
+  bool is_simple() const {
+    return form != Form::kGated && again && size_of(normalized) >= int64_t(sizeof(S));
+  }
+
+  // Pass 1: the value whose square is summed.
+  template <Form F, class Count = Full>
+  V<S> first(int64_t at, Count count = {}) const {
+    if constexpr (F == Form::kSkip) {
+      return residual_sum(at, count);
+    } else if constexpr (F == Form::kPreGated) {
+      const V<S> v = gated_input(at, count);
+      if (kept) store<S>(kept + at, v, count);
+      return v;
+    } else {
+      return load<S>(x + at, count);
+    }
+  }
+
+  // Pass 2: the same value once more, normalized and scaled.
+  template <bool kSimple, class Count = Full>
+  void finish(int64_t at, const Reciprocal<T, S>& reciprocal, V<S> scale, Count count = {}) const {
+    if constexpr (kSimple) {
+      const V<S> v = load<S>(again + at, count);
+      store<S>(y + at, reciprocal.times(v) * scale, count);
+    } else {
+      const V<S> v = again ? load<S>(again + at, count) : gated_input(at, count);
+      V<S> result = round_to<S>(normalized, reciprocal.times(v)) * scale;
+      if (form == Form::kGated) {
+        result = round_to<S>(scaled, result) * silu<S>(load<S>(second + at, count));
+      }
+      store<S>(y + at, result, count);
+    }
+  }
+
+ private:
+  template <class Count>
+  V<S> gated_input(int64_t at, Count count) const {
+    return load<S>(x + at, count) * silu<S>(load<S>(second + at, count));
+  }
+
+  // X + skip is rounded to T, as the graph's Add does. A sum of two T in S and one more rounding
+  // give the same bits, because S has more than twice the bits of a narrower T; only double has to
+  // be added in double.
+  template <class Count>
+  V<S> residual_sum(int64_t at, Count count) const {
+    if constexpr (__is_same(T, double) && __is_same(S, float)) {
+      for (int i = 0; i < lanes(count); ++i) kept[at + i] = x[at + i] + second[at + i];
+    } else {
+      const V<S> sum = load<S>(x + at, count) + load<S>(second + at, count);
+      store<S>(kept + at, sum, count);
+      if constexpr (__is_same(T, S)) return sum;
+    }
+    return load<S>(kept + at, count);
+  }
+
+  static int lanes(Full) { return kWidth<S>; }
+  static int lanes(int count) { return count; }
+};
+
+// What a pass over a norm is compiled for.
+template <Form F, bool kIsSimple>
+struct Choice {
+  static constexpr Form kForm = F;
+  static constexpr bool kSimple = kIsSimple;
+};
+
+// body(Choice<...>{}) for what this stage does.
+template <class T, class S, class Body>
+inline void choose(const Stage<T, S>& stage, Body body) {
+  const bool simple = stage.is_simple();
+  switch (stage.form) {
+    case Form::kPlain:
+      return simple ? body(Choice<Form::kPlain, true>{}) : body(Choice<Form::kPlain, false>{});
+    case Form::kSkip:
+      return simple ? body(Choice<Form::kSkip, true>{}) : body(Choice<Form::kSkip, false>{});
+    case Form::kGated:  // pass 1 does not see the gate
+      return body(Choice<Form::kPlain, false>{});
+    case Form::kPreGated:
+      return simple ? body(Choice<Form::kPreGated, true>{})
+                    : body(Choice<Form::kPreGated, false>{});
+  }
+}
+
+}  // namespace rmsnorm::RMSNORM_ISA

@@ -1,0 +1,158 @@
+// Vectors of the instruction set this unit is compiled for. Only compiler extensions and
+// intrinsics: an inline function of the standard library, compiled here with AVX, could be the copy
+// that the linker keeps for the baseline.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#ifndef RMSNORM_ISA
+#define RMSNORM_ISA baseline
+#endif
+
+namespace rmsnorm::RMSNORM_ISA {
+
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+
+// Sums run in 256 bytes of independent lanes on every instruction set, so that all of them add in
+// the same order; that is four AVX-512 or eight AVX2 registers, enough to hide the latency of FMA.
+constexpr int kLaneBytes = 256;
+constexpr int kVectors = kLaneBytes / kVectorBytes;
+
+template <class E, int N>
+struct VectorOf {
+  typedef E Type __attribute__((vector_size(sizeof(E) * N)));
+};
+template <class E, int N>
+using Vec = typename VectorOf<E, N>::Type;
+
+template <class S>
+constexpr int kWidth = kVectorBytes / int(sizeof(S));
+template <class S>
+using V = Vec<S, kWidth<S>>;
+// As many floats as a register holds doubles.
+using HalfWidth = Vec<float, kWidth<double>>;
+template <class S>
+constexpr int kLanes = kLaneBytes / int(sizeof(S));
+
+// Signed and unsigned integers as wide as a stash type.
+template <class S>
+struct BitsOf;
+template <>
+struct BitsOf<float> {
+  using Unsigned = uint32_t;
+  using Signed = int32_t;
+};
+template <>
+struct BitsOf<double> {
+  using Unsigned = uint64_t;
+  using Signed = int64_t;
+};
+
+template <class R>
+inline R load_raw(const void* from) {
+  R value;
+  __builtin_memcpy(&value, from, sizeof(R));
+  return value;
+}
+
+template <class R>
+inline void store_raw(void* to, R value) {
+  __builtin_memcpy(to, &value, sizeof(R));
+}
+
+template <class S>
+inline V<S> broadcast(S value) {
+  return value - V<S>{};  // minus zero: keeps the sign of zero, and the compiler drops it
+}
+
+// a * b + c, rounded once where the instruction set can; libm's emulation would be slower than all
+// the rest, so the baseline rounds twice.
+inline V<float> fma(V<float> a, V<float> b, V<float> c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__)
+  return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__)
+  return (V<float>)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
+#else
+  return a * b + c;
+#endif
+}
+
+inline V<double> fma(V<double> a, V<double> b, V<double> c) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_pd(a, b, c);
+#elif defined(__FMA__)
+  return _mm256_fmadd_pd(a, b, c);
+#elif defined(__aarch64__)
+  return (V<double>)vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+#else
+  return a * b + c;
+#endif
+}
+
+// float and double lanes in the same order. Compilers take the generic conversion apart into
+// quarters of a register and go through memory to put them together.
+inline V<double> to_double(HalfWidth v) {
+#if defined(__AVX512F__)
+  return _mm512_cvtps_pd(v);
+#elif defined(__AVX2__)
+  return _mm256_cvtps_pd(v);
+#else
+  return __builtin_convertvector(v, V<double>);
+#endif
+}
+
+inline HalfWidth to_float(V<double> v) {
+#if defined(__AVX512F__)
+  return _mm512_cvtpd_ps(v);
+#elif defined(__AVX2__)
+  return _mm256_cvtpd_ps(v);
+#else
+  return __builtin_convertvector(v, HalfWidth);
+#endif
+}
+
+inline HalfWidth low_half(V<float> v) {
+#if defined(__AVX512F__)
+  return _mm512_castps512_ps256(v);
+#elif defined(__AVX2__)
+  return _mm256_castps256_ps128(v);
+#else
+  return HalfWidth{v[0], v[1]};
+#endif
+}
+
+inline HalfWidth high_half(V<float> v) {
+#if defined(__AVX512F__)
+  return _mm512_extractf32x8_ps(v, 1);
+#elif defined(__AVX2__)
+  return _mm256_extractf128_ps(v, 1);
+#else
+  return HalfWidth{v[2], v[3]};
+#endif
+}
+
+inline V<float> join(HalfWidth low, HalfWidth high) {
+#if defined(__AVX512F__)
+  return _mm512_insertf32x8(_mm512_castps256_ps512(low), high, 1);
+#elif defined(__AVX2__)
+  return _mm256_insertf128_ps(_mm256_castps128_ps256(low), high, 1);
+#else
+  return V<float>{low[0], low[1], high[0], high[1]};
+#endif
+}
+
+}  // namespace rmsnorm::RMSNORM_ISA

@@ -1,0 +1,57 @@
+#include "dispatch.h"
+
+#include <cstdlib>
+
+#include "spec.h"
+
+namespace rmsnorm {
+
+namespace baseline {
+extern const KernelSet kKernels;
+}
+#ifdef RMSNORM_X86
+namespace avx2 {
+extern const KernelSet kKernels;
+}
+namespace avx512 {
+extern const KernelSet kKernels;
+}
+#endif
+
+const std::vector<const KernelSet*>& supported_kernel_sets() {
+  static const std::vector<const KernelSet*> sets = [] {
+    std::vector<const KernelSet*> found;
+#ifdef RMSNORM_X86
+    // The builtins also ask the operating system (XGETBV) whether it saves the wide registers.
+    __builtin_cpu_init();
+    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                          __builtin_cpu_supports("f16c");
+    const bool has_avx512 =
+        has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    if (has_avx512) found.push_back(&avx512::kKernels);
+    if (has_avx2) found.push_back(&avx2::kKernels);
+#endif
+    found.push_back(&baseline::kKernels);
+    return found;
+  }();
+  return sets;
+}
+
+const KernelSet* select_kernel_set(const std::string& name, std::string* error) {
+  std::string names;
+  for (const KernelSet* set : supported_kernel_sets()) {
+    if (name.empty() || name == set->name) return set;
+    names += std::string(names.empty() ? "" : ", ") + set->name;
+  }
+  *error = std::string(spec::kIsaVariable) + " asks for instruction set '" + name +
+           "'; this processor and library support: " + names;
+  return nullptr;
+}
+
+const KernelSet* select_kernel_set(std::string* error) {
+  const char* forced = std::getenv(spec::kIsaVariable);
+  return select_kernel_set(forced ? forced : "", error);
+}
+
+}  // namespace rmsnorm

@@ -1,0 +1,76 @@
+// onnxruntime's function table with types, and the border that no exception crosses.
+#pragma once
+
+#include <exception>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "../layout.h"
+#include "abi.h"
+
+namespace rmsnorm::ort {
+
+// What the user asked for cannot be done; the text reaches the user's own exception.
+struct InvalidArgument : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+class Api {
+ public:
+  explicit Api(const ApiTable* table) : slots_(reinterpret_cast<void* const*>(table)) {}
+
+  template <Slot kSlot, class... Arguments>
+  auto raw(Arguments... arguments) const {
+    using Function = typename Signature<kSlot>::Type*;
+    return reinterpret_cast<Function>(slots_[int(kSlot)])(arguments...);
+  }
+
+  // Throws what a failed call says.
+  template <Slot kSlot, class... Arguments>
+  void call(Arguments... arguments) const {
+    check(raw<kSlot>(arguments...));
+  }
+
+  // True when the call succeeded; what a failed one says is dropped.
+  template <Slot kSlot, class... Arguments>
+  bool try_call(Arguments... arguments) const {
+    Status* status = raw<kSlot>(arguments...);
+    if (status) raw<Slot::ReleaseStatus>(status);
+    return status == nullptr;
+  }
+
+  // Runs body(); an exception becomes a Status.
+  template <class Body>
+  Status* guard(Body body) const noexcept {
+    try {
+      body();
+      return nullptr;
+    } catch (const InvalidArgument& error) {
+      return raw<Slot::CreateStatus>(int(kInvalidArgument), error.what());
+    } catch (const std::exception& error) {
+      return raw<Slot::CreateStatus>(int(kFail), error.what());
+    }
+  }
+
+ private:
+  void check(Status* status) const;
+
+  void* const* slots_;
+};
+
+// A tensor of a kernel call or a constant input.
+struct Tensor {
+  Shape shape;
+  int element_type = 0;
+  void* data = nullptr;
+
+  int64_t elements() const;
+};
+
+Tensor read_tensor(const Api& api, const Value* value);
+
+// A CustomOp with every callback set that does the same for all our operators.
+CustomOp common_callbacks();
+
+}  // namespace rmsnorm::ort

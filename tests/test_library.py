@@ -1,0 +1,390 @@
+"""The compiled library inside onnxruntime: every operator, type, error text and promise about bits."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import re
+import subprocess
+import sys
+
+import kernels_abi as abi
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from kernels_abi import NUMPY
+from onnx import TensorProto, helper, numpy_helper
+
+from rmsnorm_onnx import errors, library, reference, spec
+from rmsnorm_onnx.spec import DType
+
+OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid(spec.DOMAIN, spec.VERSION)]
+
+
+@pytest.fixture(autouse=True)
+def _built_library(monkeypatch):
+    """Sessions use the library built from this tree, installed or not."""
+    monkeypatch.setattr(library, "get_library_path", abi.library_path)
+
+
+def info(name, dtype, shape):
+    return helper.make_tensor_value_info(name, int(dtype), shape)
+
+
+def node(op, *, second=True, total=False, **attributes):
+    """One node of ours on x, z (where the operator has a second input) and s."""
+    names = ["x", "z", "s"] if len(spec.OPS[op].inputs) == 3 and second else ["x", "s"]
+    made = helper.make_node(op, names, ["y", "t"] if total else ["y"], name="norm", domain=spec.DOMAIN)
+    for name, value in {"epsilon": 1e-5, **attributes}.items():
+        kind = onnx.AttributeProto.INTS if value == [] else None
+        made.attribute.append(helper.make_attribute(name, value, attr_type=kind))
+    return made
+
+
+def model(nodes, inputs, outputs, initializers=()):
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, list(initializers))
+    return helper.make_model(graph, opset_imports=OPSETS, ir_version=8)
+
+
+def session(proto, *, threads=1):
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    library.register(options)
+    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def ort_value(array):
+    """Shares the memory of the array; numpy has no bfloat16 of its own."""
+    if abi.DTYPE[array.dtype] != DType.BFLOAT16:
+        return ort.OrtValue.ortvalue_from_numpy(array)
+    if not hasattr(ort.OrtValue, "ortvalue_from_numpy_with_onnx_type"):
+        pytest.skip(f"the Python side of onnxruntime {ort.__version__} takes no bfloat16")
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), int(DType.BFLOAT16))
+
+
+def execute(proto, feeds, outputs=("y",), **options):
+    """Outputs as numpy arrays, of the shape of the first input."""
+    made = session(proto, **options)
+    binding = made.io_binding()
+    for name, array in feeds.items():
+        binding.bind_ortvalue_input(name, ort_value(array))
+    shape = next(iter(feeds.values())).shape
+    results = {v.name: np.zeros(shape, NUMPY[DType(v.type.tensor_type.elem_type)]) for v in proto.graph.output}
+    for name, array in results.items():
+        binding.bind_ortvalue_output(name, ort_value(array))
+    made.run_with_iobinding(binding)
+    return tuple(results[name] for name in outputs)
+
+
+def one_norm(op, dtype=DType.FLOAT, scale_type=DType.FLOAT, *, scale=None, total=False, dims=("n", "d"), **attributes):
+    """A model of one node; a scale given is constant."""
+    inputs = [info("x", dtype, dims)] + [info("z", dtype, dims)] * (len(spec.OPS[op].inputs) == 3)
+    constant = [] if scale is None else [numpy_helper.from_array(scale, "s")]
+    inputs += [] if constant else [info("s", scale_type, ["k"])]
+    outputs = [info("y", dtype, dims)] + [info("t", dtype, dims)] * total
+    return model([node(op, total=total, **attributes)], inputs, outputs, constant)
+
+
+def values(shape, dtype=DType.FLOAT, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(NUMPY[dtype])
+
+
+def feeds_of(op, x, scale=None):
+    given = {"x": x} | ({"z": values(x.shape, abi.DTYPE[x.dtype], 2)} if len(spec.OPS[op].inputs) == 3 else {})
+    return given | ({} if scale is None else {"s": scale})
+
+
+ops = pytest.mark.parametrize("op", list(spec.OPS))
+BUILT_IN = "SimplifiedLayerNormalization"
+
+
+@ops
+@pytest.mark.parametrize(("dtype", "scale_type"), list(itertools.product(DType, DType)), ids=str)
+def test_every_type(op, dtype, scale_type):
+    x, scale = values((6, 300), dtype), values(300, scale_type, 1)
+    stash = DType.DOUBLE if dtype == DType.DOUBLE else DType.FLOAT
+    types = {"stash_type": stash, "normalized_type": stash}
+    attributes = reference.Attributes(epsilon=float(np.float32(1e-5)), **types)
+    if op == spec.GATED.name:
+        types["scaled_type"] = stash
+        attributes = dataclasses.replace(attributes, scaled_type=stash)
+    total = op == spec.SKIP.name
+    feeds = feeds_of(op, x, scale)
+    got = execute(one_norm(op, dtype, scale_type, total=total, **types), feeds, ("y", "t") if total else ("y",))
+    given = {"s": scale.astype(NUMPY[stash]), **{name: feeds[name] for name in feeds if name != "s"}}
+    if total:
+        added = (x.astype(np.float64) + feeds["z"].astype(np.float64)).astype(x.dtype)
+        assert got[1].tobytes() == added.tobytes()
+        given |= {"x": added, "z": np.zeros_like(x)}
+    wanted = reference.exact(op, [given[name] for name in ("x", "z", "s") if name in given], attributes)[0]
+    bound = reference.bound(op, 300, x.dtype, attributes, additions=16)
+    assert reference.ulps(got[0], wanted, x.dtype).max() <= bound.ulps
+
+
+@ops
+def test_constant_scale_gives_the_bits_of_a_fed_one(op):
+    x = values((5, 64), DType.FLOAT16)
+    for scale in (values(64, DType.FLOAT16, 1), np.ones(64, np.float16), np.ones(1, np.float16)):
+        fed = execute(one_norm(op, DType.FLOAT16, DType.FLOAT16), feeds_of(op, x, scale))
+        constant = execute(one_norm(op, DType.FLOAT16, scale=scale), feeds_of(op, x))
+        assert fed[0].tobytes() == constant[0].tobytes()
+
+
+@ops
+@pytest.mark.parametrize("axes", [[-1], [0]], ids=["rows", "columns"])
+def test_bits_do_not_depend_on_threads_or_batch(op, axes):
+    x = values((64, 2048))
+    proto = one_norm(op, scale=values(1, seed=1), axes=axes)
+    feeds = feeds_of(op, x)
+    results = [execute(proto, feeds, threads=threads)[0] for threads in (1, 2, 4)]
+    assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
+    part = slice(5, 23)
+    cut = {name: np.ascontiguousarray(a[part] if axes == [-1] else a[:, part]) for name, a in feeds.items()}
+    whole = results[0][part] if axes == [-1] else results[0][:, part]
+    assert execute(proto, cut)[0].tobytes() == np.ascontiguousarray(whole).tobytes()
+
+
+def test_sum_is_optional_and_its_absence_changes_nothing():
+    x, scale = values((4, 32)), values(32, seed=1)
+    feeds = feeds_of(spec.SKIP.name, x, scale)
+    both = execute(one_norm(spec.SKIP.name, total=True), feeds, ("y", "t"))
+    alone = execute(one_norm(spec.SKIP.name), feeds)
+    assert both[0].tobytes() == alone[0].tobytes()
+    assert both[1].tobytes() == (x + feeds["z"]).tobytes()
+    empty = one_norm(spec.SKIP.name)
+    empty.graph.node[0].output.append("")
+    assert execute(empty, feeds)[0].tobytes() == both[0].tobytes()
+
+
+@ops
+@pytest.mark.parametrize("shape", [(0, 8), (3, 0), (0, 0)], ids=str)
+def test_empty_tensors_give_empty_outputs(op, shape):
+    feeds = feeds_of(op, np.zeros(shape, np.float32), np.ones(shape[1] or 1, np.float32))
+    assert session(one_norm(op)).run(["y"], feeds)[0].shape == shape
+
+
+REFUSED_ATTRIBUTES = [
+    ({"axes": []}, "expected axes to name at least one axis, got an empty list"),
+    ({"epsilon": -1e-5}, "expected epsilon to be finite and not negative, got -9.99999975e-06"),
+    ({"epsilon": float("nan")}, "expected epsilon to be finite and not negative, got nan"),
+    ({"epsilon": float("inf")}, "expected epsilon to be finite and not negative, got inf"),
+    ({"epsilon": 1}, "expected attribute epsilon of type FLOAT, got an INT"),
+    ({"epsilon": None}, "expected attribute epsilon of type FLOAT, got none"),
+    ({"floor": -1.0}, "expected floor to be finite and not negative, got -1"),
+    ({"epsilon_outside": -0.5}, "expected epsilon_outside to be finite and not negative, got -0.5"),
+    ({"stash_type": 10}, "expected stash_type FLOAT (1) or DOUBLE (11), got 10"),
+    ({"normalized_type": 7}, "expected normalized_type FLOAT (1), FLOAT16 (10), DOUBLE (11) or BFLOAT16 (16), got 7"),
+    ({"axes": -1}, "expected attribute axes of type INTS, got an INT"),
+]
+
+
+@ops
+@pytest.mark.parametrize(("attributes", "text"), REFUSED_ATTRIBUTES, ids=str)
+def test_wrong_attribute_is_refused_at_creation(op, attributes, text):
+    proto = one_norm(op, **{name: value for name, value in attributes.items() if value is not None})
+    if None in attributes.values():
+        kept = [a for a in proto.graph.node[0].attribute if a.name not in attributes]
+        del proto.graph.node[0].attribute[:]
+        proto.graph.node[0].attribute.extend(kept)
+    with pytest.raises(Exception, match=re.escape(f"{op} node 'norm': {text}")):
+        session(proto)
+
+
+def test_wrong_scaled_type_is_refused():
+    with pytest.raises(Exception, match=r"expected scaled_type FLOAT \(1\).*got 0"):
+        session(one_norm(spec.GATED.name, scaled_type=0))
+
+
+@ops
+@pytest.mark.parametrize(
+    ("shape", "scale", "axes", "text"),
+    [
+        ((2, 3), 3, [2], "expected axes from -2 to 1 for X of shape [2, 3], got axis 2"),
+        ((2, 3), 3, [-3], "expected axes from -2 to 1 for X of shape [2, 3], got axis -3"),
+        ((2, 3), 3, [1, -1], "expected each axis once, got axes [1, -1], which name axis 1 of X of shape [2, 3] twice"),
+        ((2, 3), 4, [-1], "to X of shape [2, 3] without widening it, got scale of shape [4]"),
+        ((2, 1), 5, [0], "to X of shape [2, 1] without widening it, got scale of shape [5]"),
+        ((), 1, [-1], "expected X of rank 1 or more, got a scalar (rank 0)"),
+    ],
+    ids=str,
+)
+def test_wrong_shape_is_refused_at_the_call(op, shape, scale, axes, text):
+    proto = one_norm(op, axes=axes, dims=None)
+    feeds = feeds_of(op, np.ones(shape, np.float32), np.ones(scale, np.float32))
+    with pytest.raises(Exception, match=re.escape(f"{op} node 'norm': expected")) as raised:
+        session(proto).run(None, feeds)
+    assert text in str(raised.value)
+
+
+@pytest.mark.parametrize(("op", "name"), [(spec.SKIP.name, "skip"), (spec.GATED.name, "gate")])
+def test_second_input_of_another_shape_is_refused(op, name):
+    feeds = {"x": values((2, 3)), "z": values((3,)), "s": values(3)}
+    with pytest.raises(Exception, match=re.escape(f"expected {name} of the shape of X, [2, 3], got [3]")):
+        session(one_norm(op, dims=None)).run(None, feeds)
+
+
+def test_instruction_set_is_read_when_a_session_is_made(monkeypatch):
+    feeds = feeds_of(spec.RMS.name, values((4, 129)), values(129, seed=1))
+    for isa in abi.isas():
+        monkeypatch.setenv(spec.ISA_VARIABLE, isa)
+        assert library.info().isa_active == isa
+        assert np.isfinite(execute(one_norm(spec.RMS.name), feeds)[0]).all()
+    monkeypatch.setenv(spec.ISA_VARIABLE, "mmx")
+    with pytest.raises(Exception, match=r"RMSNORM_ONNX_ISA asks for instruction set 'mmx'.*support: .*baseline"):
+        session(one_norm(spec.RMS.name))
+
+
+def chain(op, length=6, last="Neg", **attributes):
+    """Neg, ``length`` nodes of one operator, ``last``: every value between may be overwritten."""
+    ours = spec.OPS.get(op)
+    second = bool(ours) and len(ours.inputs) == 3
+    nodes = [helper.make_node("Neg", ["x"], ["v0"])]
+    for i in range(length):
+        names = [f"v{i}", *["z"] * second, *["s"] * op.endswith("Normalization")]
+        nodes.append(helper.make_node(op, names, [f"v{i + 1}"], domain=spec.DOMAIN if ours else "", **attributes))
+    nodes.append(helper.make_node(last, [f"v{length}"], ["y"]))
+    inputs = [info("x", 1, ["n", 64]), *[info("z", 1, ["n", 64])] * second, info("s", 1, [64])]
+    return model(nodes, inputs, [info("y", 1, None)])
+
+
+@ops
+def test_chain_works_in_place(op):
+    """Same numbers as node by node, in the memory of one value instead of many."""
+    x, scale = values((2048, 64)), values(64, seed=1)
+    feeds = feeds_of(op, x, scale)
+    got = session(chain(op, epsilon=1e-5)).run(None, feeds)[0]
+    step, value = session(one_norm(op)), -x
+    for _ in range(6):
+        value = step.run(["y"], {**feeds, "x": value})[0]
+    assert got.tobytes() == (-value).tobytes()
+
+
+def test_a_norm_takes_over_the_memory_of_its_input(tmp_path):
+    """Peak memory of a chain is that of Relu, which works in place, one value below that of the built-in norm."""
+    code = (
+        "import sys, numpy as np, onnxruntime as ort\n"
+        "def peak():\n"
+        "    lines = open('/proc/self/status').read().splitlines()\n"
+        "    return int(next(line for line in lines if line.startswith('VmHWM')).split()[1])\n"
+        "options = ort.SessionOptions(); options.enable_cpu_mem_arena = False\n"
+        "options.intra_op_num_threads = 1; options.register_custom_ops_library(sys.argv[1])\n"
+        "made = ort.InferenceSession(sys.argv[2], options)\n"
+        "feeds = {'x': np.ones((1 << 17, 64), np.float32), 's': np.ones(64, np.float32)}\n"
+        "before = peak(); made.run(None, feeds); print(peak() - before)\n"
+    )
+    peaks = {}
+    for op, attributes in ((spec.RMS.name, {"epsilon": 1e-5}), ("Relu", {}), (BUILT_IN, {"epsilon": 1e-5})):
+        path = tmp_path / f"{op}.onnx"
+        onnx.save(chain(op, last="ReduceMax", **attributes), path)
+        command = [sys.executable, "-c", code, abi.library_path(), str(path)]
+        peaks[op] = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 2**15
+    # In values of 32 MiB.
+    assert abs(peaks[spec.RMS.name] - peaks["Relu"]) < 0.2
+    assert peaks[BUILT_IN] - peaks["Relu"] > 0.8
+
+
+def test_skip_of_a_value_with_itself():
+    """X and skip in one buffer, which both outputs might take over."""
+    nodes = [
+        helper.make_node("Neg", ["x"], ["v"]),
+        helper.make_node(spec.SKIP.name, ["v", "v", "s"], ["n", "t"], domain=spec.DOMAIN, epsilon=1e-5),
+        helper.make_node("Neg", ["n"], ["y"]),
+        helper.make_node("Neg", ["t"], ["u"]),
+    ]
+    dims = ["n", 64]
+    proto = model(nodes, [info("x", 1, dims), info("s", 1, [64])], [info("y", 1, dims), info("u", 1, dims)])
+    x, scale = values((300, 64)), values(64, seed=1)
+    y, total = session(proto).run(None, {"x": x, "s": scale})
+    assert total.tobytes() == (x + x).tobytes()
+    want = session(one_norm(spec.RMS.name)).run(None, {"x": x + x, "s": scale})[0]
+    assert y.tobytes() == want.tobytes()
+
+
+def test_shapes_are_inferred_and_unknown_rank_is_left_open(tmp_path):
+    for dims, known in ((["batch", 64], True), (None, False)):
+        nodes = [node(spec.RMS.name), helper.make_node("Shape", ["y"], ["shape"])]
+        inputs = [info("x", 1, dims), info("s", 1, [64])]
+        proto = model(nodes, inputs, [info("y", 1, None), info("shape", TensorProto.INT64, ["r"])])
+        made = session(proto)
+        assert made.get_outputs()[0].shape == (["batch", 64] if known else made.get_outputs()[0].shape)
+        shape = made.run(["shape"], {"x": values((3, 64)), "s": values(64)})[0]
+        assert shape.tolist() == [3, 64]
+
+
+def test_scale_captured_by_a_branch():
+    """A constant of the outer graph, used inside an If."""
+    branch = helper.make_graph([node(spec.RMS.name)], "then", [], [info("y", 1, None)])
+    other = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "else", [], [info("y", 1, None)])
+    nodes = [helper.make_node("If", ["c"], ["out"], then_branch=branch, else_branch=other)]
+    inputs = [info("x", 1, ["n", 8]), info("c", TensorProto.BOOL, [])]
+    x, scale = values((3, 8)), values(8, seed=1)
+    proto = model(nodes, inputs, [info("out", 1, ["n", 8])], [numpy_helper.from_array(scale, "s")])
+    got = session(proto).run(None, {"x": x, "c": np.array(True)})[0]
+    assert got.tobytes() == session(one_norm(spec.RMS.name)).run(None, {"x": x, "s": scale})[0].tobytes()
+
+
+def test_registering_twice_and_two_sessions():
+    options = ort.SessionOptions()
+    library.register(options)
+    library.register(options)
+    data = one_norm(spec.RMS.name).SerializeToString()
+    feeds = feeds_of(spec.RMS.name, values((4, 16)), values(16))
+    results = [ort.InferenceSession(data, options).run(None, feeds)[0] for _ in range(2)]
+    assert results[0].tobytes() == results[1].tobytes()
+
+
+def test_library_says_what_it_was_built_from():
+    said = library.info()
+    assert said.isa_supported == abi.isas()
+    assert said.isa_active in said.isa_supported
+    assert said.size_bytes > 0
+    spec_now = {
+        "domain": spec.DOMAIN,
+        "version": spec.VERSION,
+        "ort_api_version": spec.ORT_API_VERSION,
+        "ops": {
+            op.name: {
+                "inputs": op.inputs,
+                "outputs": op.outputs,
+                "optional_outputs": op.optional_outputs,
+                "attributes": {a.name: [a.kind.value, a.default] for a in op.attributes},
+            }
+            for op in spec.OPS.values()
+        },
+    }
+    assert said.spec == json.loads(json.dumps(spec_now))
+
+
+def test_exactly_one_symbol_is_exported():
+    listing = subprocess.run(
+        [abi.tool("nm"), "-D", "--defined-only", abi.library_path()], capture_output=True, text=True, check=True
+    )
+    assert [line.split()[-1] for line in listing.stdout.splitlines()] == ["RegisterCustomOps"]
+
+
+def test_missing_library_says_what_to_do(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(library, "LIBRARY_NAME", "no_such_library.so")
+    with pytest.raises(errors.LibraryMissing, match="pip install"):
+        library.get_library_path()
+
+
+def test_missing_onnxruntime_names_both_extras(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(errors.CannotRun, match=r"not both.*rmsnorm-onnx\[cpu\].*rmsnorm-onnx\[cuda\]"):
+        library.info()
+
+
+def test_slot_numbers_of_the_official_header():
+    header = abi.installed_header()
+    if header is None:
+        pytest.skip("no onnxruntime_c_api.h on this machine; RMSNORM_ORT_HEADER may name one")
+    text = header.read_text(encoding="utf-8")
+    ours = (abi.ROOT / "custom_ops" / "src" / "ort" / "abi.h").read_text(encoding="utf-8")
+    table = abi.function_table(text)
+    slots = dict(re.findall(r"^  (\w+) = (\d+),$", ours[ours.index("enum class Slot") :], re.MULTILINE))
+    assert len(slots) > 20
+    assert {name: table.index(name) for name in slots} == {name: int(slot) for name, slot in slots.items()}
