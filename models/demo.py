@@ -22,7 +22,8 @@ ROUNDS = 200
 def run(*arguments: str) -> None:
     """Show a command of the package and run it."""
     print(f"\n$ rmsnorm-onnx {shlex.join(arguments)}", flush=True)
-    subprocess.run([sys.executable, "-m", "rmsnorm_onnx", *arguments], check=True)
+    # Not python -m: in a checkout that would find the sources, which hold no compiled library.
+    subprocess.run([Path(sys.executable).with_name("rmsnorm-onnx"), *arguments], check=True)
 
 
 def medians(feeds: Feeds, sessions: dict[str, object]) -> dict[str, float]:
