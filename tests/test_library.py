@@ -303,15 +303,15 @@ def test_skip_of_a_value_with_itself():
     assert y.tobytes() == want.tobytes()
 
 
-def test_shapes_are_inferred_and_unknown_rank_is_left_open(tmp_path):
-    for dims, known in ((["batch", 64], True), (None, False)):
-        nodes = [node(spec.RMS.name), helper.make_node("Shape", ["y"], ["shape"])]
-        inputs = [info("x", 1, dims), info("s", 1, [64])]
-        proto = model(nodes, inputs, [info("y", 1, None), info("shape", TensorProto.INT64, ["r"])])
-        made = session(proto)
-        assert made.get_outputs()[0].shape == (["batch", 64] if known else made.get_outputs()[0].shape)
-        shape = made.run(["shape"], {"x": values((3, 64)), "s": values(64)})[0]
-        assert shape.tolist() == [3, 64]
+@pytest.mark.parametrize("dims", [["batch", 64], [None, 64], [None, None], None], ids=str)
+def test_shapes_are_inferred_and_unknown_lengths_are_left_open(dims):
+    target = numpy_helper.from_array(np.array([-1, 16]), "target")
+    nodes = [node(spec.RMS.name), helper.make_node("Reshape", ["y", "target"], ["reshaped"])]
+    inputs = [info("x", 1, dims), info("s", 1, [64])]
+    made = session(model(nodes, inputs, [info("y", 1, None), info("reshaped", 1, None)], [target]))
+    if dims == ["batch", 64]:
+        assert made.get_outputs()[0].shape == dims
+    assert made.run(["reshaped"], {"x": values((3, 64)), "s": values(64)})[0].shape == (12, 16)
 
 
 def test_scale_captured_by_a_branch():

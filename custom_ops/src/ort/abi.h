@@ -69,6 +69,7 @@ enum class Slot : int {
   GetTensorElementType = 60,
   GetDimensionsCount = 61,
   GetDimensions = 62,
+  GetSymbolicDimensions = 63,
   GetTensorTypeAndShape = 65,
   KernelInfoGetAttribute_float = 85,
   KernelInfoGetAttribute_int64 = 86,
@@ -104,6 +105,7 @@ RMSNORM_SLOT(GetTensorMutableData, Status*, Value*, void**)
 RMSNORM_SLOT(GetTensorElementType, Status*, const TensorInfo*, int*)
 RMSNORM_SLOT(GetDimensionsCount, Status*, const TensorInfo*, size_t*)
 RMSNORM_SLOT(GetDimensions, Status*, const TensorInfo*, int64_t*, size_t)
+RMSNORM_SLOT(GetSymbolicDimensions, Status*, const TensorInfo*, const char**, size_t)
 RMSNORM_SLOT(GetTensorTypeAndShape, Status*, const Value*, TensorInfo**)
 RMSNORM_SLOT(KernelInfoGetAttribute_float, Status*, const KernelInfo*, const char*, float*)
 RMSNORM_SLOT(KernelInfoGetAttribute_int64, Status*, const KernelInfo*, const char*, int64_t*)

@@ -1,5 +1,7 @@
 #include "norm_op.h"
 
+#include <vector>
+
 #include "norm_kernel.h"
 
 namespace rmsnorm::ort {
@@ -11,6 +13,18 @@ Status* create(const CustomOp* op, const ApiTable*, const KernelInfo* info, void
   return self(op).api.guard([&] { *kernel = new NormKernel(self(op), info); });
 }
 
+// A length that is neither known nor named reads -1, and would be written down as the length -1.
+bool every_length_is_stated(const Api& api, const TensorInfo* shape, size_t rank) {
+  std::vector<int64_t> lengths(rank);
+  std::vector<const char*> names(rank);
+  api.call<Slot::GetDimensions>(shape, lengths.data(), rank);
+  api.call<Slot::GetSymbolicDimensions>(shape, names.data(), rank);
+  for (size_t i = 0; i < rank; ++i) {
+    if (lengths[i] < 0 && (!names[i] || !*names[i])) return false;
+  }
+  return true;
+}
+
 Status* infer_shapes(const CustomOp* op, ShapeInferContext* context) {
   const Api& api = self(op).api;
   return api.guard([&] {
@@ -19,6 +33,7 @@ Status* infer_shapes(const CustomOp* op, ShapeInferContext* context) {
     size_t rank = 0;
     api.call<Slot::GetDimensionsCount>(x, &rank);
     if (rank == 0) return;  // an unknown rank looks the same; saying "scalar" would break the model
+    if (!every_length_is_stated(api, x, rank)) return;
     for (size_t i = 0; i < self(op).inferred_outputs; ++i) {
       api.call<Slot::ShapeInferContext_SetOutputTypeShape>(context, i, x);
     }
