@@ -59,7 +59,7 @@ def main() -> None:
                 fused, library=True, threads=1, optimization="all"
             ),
         }
-        print(f"\nMedian of {ROUNDS} runs, one thread, of a tiny model; a real one gains otherwise:")
+        print(f"\nMedian of {ROUNDS} runs, one thread, of a model too small to tell much:")
         result = medians(feeds, sessions)
         for name, microseconds in result.items():
             share = microseconds / result["original, onnxruntime"]
