@@ -55,6 +55,15 @@ class Constants:
         array = self.array(value)
         return tuple(int(i) for i in array.reshape(-1)) if array is not None else None
 
+    def is_ones(self, value: ir.Value) -> bool:
+        """Whether every element is 1, of however many there are."""
+        node = value.producer()
+        if node is not None and node.op_type == "ConstantOfShape" and node.domain in DEFAULT_DOMAINS:
+            filled = node.attributes.get("value")
+            return filled is not None and bool((filled.as_tensor().numpy() == 1).all())
+        array = self.array(value)
+        return array is not None and array.size > 0 and bool((array == 1).all())
+
     def is_parameter(self, value: ir.Value) -> bool:
         """Whether ``value`` depends on initializers and constants only, of any size."""
         pending, seen = [value], {value}

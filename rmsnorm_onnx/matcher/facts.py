@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+import onnx
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
-from rmsnorm_onnx.matcher.inference import Dim, Stated, infer
+from rmsnorm_onnx.matcher.inference import Dim, Stated, infer, stated
 
 #: Names of the domain of ONNX's own operators.
 DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
@@ -22,7 +23,8 @@ class Facts:
 
     def __init__(self, model: ir.Model) -> None:
         self._model = model
-        self._inferred: dict[ir.Value, Stated] | None = None
+        self._inferred: Mapping[ir.Value, onnx.ValueInfoProto] | None = None
+        self._known: dict[ir.Value, Stated] = {}
         self._inferred_functions: set[ir.OperatorIdentifier] = set()
         self._calls: dict[ir.OperatorIdentifier, list[ir.Node]] = defaultdict(list)
         for graph in (model.graph, *(f.graph for f in model.functions.values())):
@@ -44,13 +46,13 @@ class Facts:
 
     def shape(self, value: ir.Value) -> tuple[Dim, ...] | None:
         """Length of each axis, or None when not even the rank can be known."""
-        stated = _dims(value)
-        if stated is not None and None not in stated:
-            return stated
+        own = _dims(value)
+        if own is not None and None not in own:
+            return own
         inferred = self._look_up(value)[1]
-        if stated is None or inferred is None or len(stated) != len(inferred):
-            return stated if stated is not None else inferred
-        return tuple(i if s is None else s for s, i in zip(stated, inferred, strict=True))
+        if own is None or inferred is None or len(own) != len(inferred):
+            return own if own is not None else inferred
+        return tuple(i if s is None else s for s, i in zip(own, inferred, strict=True))
 
     def rank(self, value: ir.Value) -> int | None:
         """Number of axes, or None when it cannot be known."""
@@ -64,14 +66,16 @@ class Facts:
 
     def _look_up(self, value: ir.Value) -> Stated:
         if self._inferred is None:
-            self._inferred = {}
-            self._record(infer(self._model.graph, self._model.functions.values()))
+            self._inferred = infer(self._model.graph, self._model.functions.values())
         function = self._function_of.get(value)
         if function is not None and function.identifier() not in self._inferred_functions:
             self._inferred_functions.add(function.identifier())
             for call in self._calls[function.identifier()]:
                 self._infer_call(function, call)
-        return self._inferred.get(value, (None, None))
+        if value not in self._known:
+            info = self._inferred.get(value)
+            self._known[value] = stated(info) if info is not None else (None, None)
+        return self._known[value]
 
     def _infer_call(self, function: ir.Function, call: ir.Node) -> None:
         """Infer the body with the types of one call; what differs between calls stays unknown."""
@@ -82,12 +86,12 @@ class Facts:
         }
         attributes = {**function.attributes, **call.attributes}
         others = [f for f in self._model.functions.values() if f is not function]
-        self._record(infer(function.graph, others, given, attributes))
+        self._agree(infer(function.graph, others, given, attributes))
 
-    def _record(self, found: Mapping[ir.Value, Stated]) -> None:
-        assert self._inferred is not None
-        for value, stated in found.items():
-            self._inferred[value] = _common(self._inferred.get(value, stated), stated)
+    def _agree(self, found: Mapping[ir.Value, onnx.ValueInfoProto]) -> None:
+        for value, info in found.items():
+            told = stated(info)
+            self._known[value] = _common(self._known.get(value, told), told)
 
 
 _FLOAT_TYPES = frozenset(int(t) for t in spec.DType)

@@ -22,7 +22,7 @@ def infer(
     functions: Iterable[ir.Function],
     given: Mapping[ir.Value, Stated] | None = None,
     attributes: Mapping[str, ir.Attr] | None = None,
-) -> dict[ir.Value, Stated]:
+) -> dict[ir.Value, onnx.ValueInfoProto]:
     """Types and shapes of the values of ``graph`` and its subgraphs.
 
     Args:
@@ -32,14 +32,14 @@ def infer(
         attributes: values of the function's attributes that nodes refer to.
 
     Returns:
-        What is known after inference; nothing where ONNX cannot follow the graph.
+        What is known after inference, for ``stated`` to read; nothing where ONNX cannot follow the graph.
     """
     proto = _serialize(graph)
     for declared, (dtype, shape) in (given or {}).items():
         info = next(i for i in proto.input if i.name == declared.name)
         if dtype is not None:
             info.CopyFrom(onnx.helper.make_tensor_value_info(info.name, dtype.value, shape))
-    for node in _nodes(proto):
+    for node in _nodes(proto) if attributes else ():
         _resolve(node, attributes or {})
     opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in graph.opset_imports.items()]
     model = onnx.ModelProto(ir_version=10, graph=proto, opset_import=opsets)
@@ -83,27 +83,23 @@ def _resolve(node: onnx.NodeProto, attributes: Mapping[str, ir.Attr]) -> None:
             attribute.name = name
 
 
-def _read(graph: ir.Graph, proto: onnx.GraphProto) -> Iterator[tuple[ir.Value, Stated]]:
+def _read(graph: ir.Graph, proto: onnx.GraphProto) -> Iterator[tuple[ir.Value, onnx.ValueInfoProto]]:
     infos = {info.name: info for info in (*proto.value_info, *proto.input, *proto.output)}
     for value in graph.inputs:
         if value.name in infos:
-            yield value, _stated(infos[value.name])
+            yield value, infos[value.name]
     for node, node_proto in zip(graph, proto.node, strict=True):
         for value in node.outputs:
             if value.name in infos:
-                yield value, _stated(infos[value.name])
-        inner = {attribute.name: attribute for attribute in node_proto.attribute}
+                yield value, infos[value.name]
         for name, attribute in node.attributes.items():
-            if attribute.is_ref():
-                continue
-            if attribute.type is ir.AttributeType.GRAPH:
-                yield from _read(attribute.as_graph(), inner[name].g)
-            elif attribute.type is ir.AttributeType.GRAPHS:
-                for subgraph, subproto in zip(attribute.as_graphs(), inner[name].graphs, strict=True):
-                    yield from _read(subgraph, subproto)
+            if attribute.type is ir.AttributeType.GRAPH and not attribute.is_ref():
+                inner = next(a for a in node_proto.attribute if a.name == name)
+                yield from _read(attribute.as_graph(), inner.g)
 
 
-def _stated(info: onnx.ValueInfoProto) -> Stated:
+def stated(info: onnx.ValueInfoProto) -> Stated:
+    """Element type and lengths that ``info`` states."""
     tensor = info.type.tensor_type
     dtype = ir.DataType(tensor.elem_type) if tensor.elem_type else None
     if not tensor.HasField("shape"):

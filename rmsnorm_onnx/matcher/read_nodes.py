@@ -17,6 +17,9 @@ from rmsnorm_onnx.matcher.statistic import Flaw, Statistic
 #: Smallest normal float32: turns 0 / 0 into 0 / tiny, and nothing else.
 _TINY: Final = 2.0**-126
 
+#: Where it is not 1e-5, as in ONNX-23 and most of onnxruntime's schemas.
+_DEFAULT_EPSILON: Final = {"SkipSimplifiedLayerNormalization": 1e-12}
+
 
 def norm(context: Context, node: ir.Node) -> Normalized | None:
     """RMSNormalization (opset 23) and onnxruntime's SimplifiedLayerNormalization: x, root and scale at once."""
@@ -38,6 +41,22 @@ def skip_norm(context: Context, node: ir.Node) -> Normalized | None:
     return replace(normalized, addends=(x, skip), total=total) if normalized is not None else None
 
 
+def gated_norm(context: Context, node: ir.Node) -> Normalized | None:
+    """The operator GatedRMSNorm(X, scale, gate) of onnxruntime: one mean per row, times scale, times silu(gate)."""
+    x, scale, gate = node.inputs
+    activation = node.attributes["activation"].as_string() if "activation" in node.attributes else "silu"
+    if x is None or scale is None or gate is None or activation not in {"silu", "swish"}:
+        return None
+    # The mean is taken over as many elements as the scale has, which may be a part of the row.
+    shapes = context.facts.shape(x), context.facts.shape(scale)
+    if shapes[0] is None or shapes[1] is None or len(shapes[1]) != 1 or shapes[0][-1:] != shapes[1]:
+        return None
+    normalized = _scaled_norm(context, node, x, scale, -1)
+    if normalized is None or not context.facts.same_shape(x, gate):
+        return None
+    return replace(normalized, gate=context.origin(gate), scaled_type=normalized.stash_type)
+
+
 def lp_normalization(context: Context, node: ir.Node) -> Normalized | None:
     """LpNormalization with p=2: x over the root of the sum of squares, and 0 where that is 0."""
     x = node.inputs[0]
@@ -53,7 +72,8 @@ def lp_normalization(context: Context, node: ir.Node) -> Normalized | None:
 
 
 def _scaled_norm(context: Context, node: ir.Node, x: ir.Value, scale: ir.Value, axis: int) -> Normalized | None:
-    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else 1e-5
+    default = _DEFAULT_EPSILON.get(node.op_type, 1e-5)
+    epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else default
     rank = context.facts.rank(x)
     t, v = context.facts.float_type(x), context.facts.float_type(scale)
     if t is None or v is None or (axis >= 0 and rank is None):
@@ -70,6 +90,9 @@ def _scaled_norm(context: Context, node: ir.Node, x: ir.Value, scale: ir.Value, 
     twice = node.op_type == "RMSNormalization" and t is v
     normalized_type = t if twice else stash
     result = context.facts.float_type(node.outputs[0]) or v
+    if t is v and context.constants.is_ones(scale):
+        # Written because the operator must have a scale; a real one may still follow.
+        return Normalized(node.outputs[0], None, statistic, 1.0, result, result, (node,))
     return Normalized(node.outputs[0], None, statistic, 1.0, result, result, (node,), scale, normalized_type)
 
 

@@ -161,6 +161,7 @@ _RULES: Final[dict[str, Rule]] = {
     "Unsqueeze": _reshape,
 }
 _ADOPTED: Final[dict[str, Rule]] = {
+    "GatedRMSNorm": read_nodes.gated_norm,
     "RMSNormalization": read_nodes.norm,
     "SimplifiedLayerNormalization": read_nodes.norm,
     "SkipSimplifiedLayerNormalization": read_nodes.skip_norm,

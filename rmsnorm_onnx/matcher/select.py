@@ -111,7 +111,7 @@ def _misfit(context: Context, norm: Normalized) -> Flaw | None:
 def _match(context: Context, norm: Normalized, claimed: set[ir.Node]) -> Match:
     x, t = norm.x, context.facts.float_type(norm.x)
     assert t is not None
-    nodes = with_sources(context, norm.nodes, x)
+    nodes = in_order(with_sources(context, norm.nodes, x))
     scale = context.origin(norm.scale) if norm.scale is not None else None
     op, residual = spec.RMS, None
     inputs: tuple[ir.Value | None, ...] = (x, scale)
@@ -125,7 +125,8 @@ def _match(context: Context, norm: Normalized, claimed: set[ir.Node]) -> Match:
         inputs, dtype, widen_x = (gated.x, gated.gate, scale), gated.dtype, False
     elif not widen_x and (added := surround.residual(context, norm, scale, claimed)) is not None:
         op, inputs = spec.SKIP, (*added.inputs, scale)
-        outside = any(use.node not in surround.dead(norm.value, nodes) for use in x.uses())
+        gone = surround.dead(norm.value, nodes)
+        outside = any(use.node not in gone for use in x.uses())
         residual = x if outside or x.is_graph_output() else None
         nodes = (added, *nodes)
     elif widen_x:

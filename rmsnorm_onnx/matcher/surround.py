@@ -91,21 +91,13 @@ def _depends_on(value: ir.Value, source: ir.Value) -> bool:
 
 
 def dead(output: ir.Value, nodes: Iterable[ir.Node]) -> set[ir.Node]:
-    """Those of ``nodes`` that nobody needs once ``output`` is computed by other means."""
-    last = output.producer()
-    gone = {last} if last is not None else set()
-    candidates = [node for node in nodes if node not in gone]
-    while True:
-        fresh = [
-            node
-            for node in candidates
-            if not any(o.is_graph_output() for o in node.outputs)
-            and all(use.node in gone for o in node.outputs for use in o.uses())
-        ]
-        if not fresh:
-            return gone
-        gone.update(fresh)
-        candidates = [node for node in candidates if node not in gone]
+    """Those of ``nodes``, producers before consumers, that nobody needs once ``output`` is computed otherwise."""
+    gone: set[ir.Node] = set()
+    for node in reversed(tuple(nodes)):
+        read = (use.node not in gone for o in node.outputs if o is not output for use in o.uses())
+        if not any(o.is_graph_output() for o in node.outputs if o is not output) and not any(read):
+            gone.add(node)
+    return gone
 
 
 def widened(context: Context, x: ir.Value, dtype: spec.DType, nodes: Iterable[ir.Node]) -> ir.Value | None:
