@@ -3,10 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
+
+
+@dataclass(frozen=True, slots=True)
+class Reshaped:
+    """A value that the new node reads in another shape.
+
+    Attributes:
+        value: the value.
+        shape: constant lengths, or the shape input of a Reshape that the graph has.
+        allow_zero: what that Reshape says of a length of 0.
+    """
+
+    value: ir.Value
+    shape: tuple[int, ...] | ir.Value
+    allow_zero: bool = False
+
+
+Operand: TypeAlias = ir.Value | Reshaped
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +43,14 @@ class Match:
         narrow_y: the type of ``output`` when it is not T: a Cast follows the new node.
         axes, epsilon, floor, epsilon_outside, stash_type, normalized_type, scaled_type: see DESIGN
             section 2 of the operator contract; epsilon is the float64 value.
+        flatten: the Reshape that follows the new node, where the norm is one of groups, or None.
         nodes: what computes ``output`` today, in graph order.
         pattern: the operators of ``nodes``, joined by dashes.
     """
 
     op: spec.Op
     graph: ir.Graph | ir.Function
-    inputs: tuple[ir.Value | None, ...]
+    inputs: tuple[Operand | None, ...]
     widen_x: bool
     output: ir.Value
     sum: ir.Value | None
@@ -43,6 +63,7 @@ class Match:
     stash_type: spec.DType
     normalized_type: spec.DType
     scaled_type: spec.DType
+    flatten: ir.Node | None
     nodes: tuple[ir.Node, ...]
     pattern: str
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
+from rmsnorm_onnx.matcher.match import Operand
 from rmsnorm_onnx.matcher.statistic import Statistic
 
 _Activation = TypeVar("_Activation", bound="Sigmoid")
@@ -15,9 +16,10 @@ _Activation = TypeVar("_Activation", bound="Sigmoid")
 
 @dataclass(frozen=True, slots=True)
 class Sigmoid:
-    """sigmoid(z), computed in ``dtype`` or rounded to it."""
+    """sigmoid(z), computed in ``dtype`` or rounded to it; ``argument`` is z after a widening Cast."""
 
     z: ir.Value
+    argument: ir.Value
     dtype: spec.DType
     nodes: tuple[ir.Node, ...]
 
@@ -42,6 +44,7 @@ class Normalized:
         gain: constant left over; 1 once a sum's missing 1/n has been made up for.
         dtype: element type of ``value``.
         narrowest: the least precise type it has had since the division, the scale or the gate, whichever came last.
+        flat: the Reshape that put groups back into one axis, or None.
         scale: what it was multiplied by, or None.
         normalized_type: type it was rounded to before the scale; None while there is no scale.
         gate: z where it was multiplied by silu(z), or None.
@@ -58,9 +61,10 @@ class Normalized:
     dtype: spec.DType
     narrowest: spec.DType
     nodes: tuple[ir.Node, ...]
-    scale: ir.Value | None = None
+    flat: ir.Node | None = None
+    scale: Operand | None = None
     normalized_type: spec.DType | None = None
-    gate: ir.Value | None = None
+    gate: Operand | None = None
     scaled_type: spec.DType | None = None
     addends: tuple[ir.Value, ir.Value] | None = None
     total: ir.Value | None = None
@@ -84,13 +88,21 @@ class Normalized:
         """The same value, its left-over constant stated anew."""
         return replace(self, gain=gain)
 
-    def scaled(self, scale: ir.Value, node: ir.Node) -> Normalized:
+    def with_scale(self, scale: Operand, normalized_type: spec.DType) -> Normalized:
+        """The same value, the scale being part of how it was computed."""
+        return replace(self, scale=scale, normalized_type=normalized_type)
+
+    def flattened(self, node: ir.Node) -> Normalized:
+        """Groups put back into one axis; rounds nothing."""
+        return replace(self._next(node, self.dtype), flat=node, narrowest=self.narrowest)
+
+    def scaled(self, scale: Operand, node: ir.Node) -> Normalized:
         """Multiplied by the scale."""
         return replace(self._next(node, self.dtype), scale=scale, normalized_type=self.narrowest)
 
-    def gated(self, silu: Silu, node: ir.Node) -> Normalized:
+    def gated(self, silu: Silu, gate: Operand, node: ir.Node) -> Normalized:
         """Multiplied by silu(gate)."""
-        return replace(self._next(node, self.dtype, silu.nodes), gate=silu.z, scaled_type=self.narrowest)
+        return replace(self._next(node, self.dtype, silu.nodes), gate=gate, scaled_type=self.narrowest)
 
     @property
     def x(self) -> ir.Value:

@@ -90,10 +90,10 @@ def _scaled_norm(context: Context, node: ir.Node, x: ir.Value, scale: ir.Value, 
     twice = node.op_type == "RMSNormalization" and t is v
     normalized_type = t if twice else stash
     result = context.facts.float_type(node.outputs[0]) or v
+    normalized = Normalized(node.outputs[0], None, statistic, 1.0, result, result, (node,))
     if t is v and context.constants.is_ones(scale):
-        # Written because the operator must have a scale; a real one may still follow.
-        return Normalized(node.outputs[0], None, statistic, 1.0, result, result, (node,))
-    return Normalized(node.outputs[0], None, statistic, 1.0, result, result, (node,), scale, normalized_type)
+        return normalized  # the operator must have a scale; a real one may still follow
+    return normalized.with_scale(scale, normalized_type)
 
 
 def _number(node: ir.Node, name: str, default: int) -> int:

@@ -8,6 +8,7 @@ from enum import Enum, auto
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
+from rmsnorm_onnx.matcher import groups
 from rmsnorm_onnx.matcher.context import Context, Meaning
 from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS
 from rmsnorm_onnx.matcher.normalized import Normalized, Sigmoid, Silu
@@ -72,9 +73,8 @@ def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: St
         return None
     statistic, gain = as_mean(context, statistic)
     nodes = (*statistic.nodes, node)
-    if scale is None:
-        return Normalized(node.outputs[0], None, statistic, gain, dtype, dtype, nodes)
-    return Normalized(node.outputs[0], None, statistic, gain, dtype, dtype, nodes, scale, statistic.dtype)
+    normalized = Normalized(node.outputs[0], None, statistic, gain, dtype, dtype, nodes)
+    return normalized.with_scale(scale, statistic.dtype) if scale is not None else normalized
 
 
 def _other_factor(context: Context, product: ir.Value, x: ir.Value) -> ir.Value | None:
@@ -142,16 +142,16 @@ def multiply_normalized(context: Context, node: ir.Node, normalized: Normalized,
         return product.with_gain(1.0) if abs(product.gain - 1) <= tolerance else product
     meaning = context.meaning(other)
     if isinstance(meaning, Silu):
-        same_type = context.facts.float_type(meaning.z) is context.facts.float_type(normalized.x)
+        z = groups.gate_of_type(context, meaning, context.facts.float_type(normalized.x))
+        gate = groups.gate(context, normalized, z) if z is not None else None
         precise = meaning.dtype.bits_of_precision >= normalized.statistic.dtype.bits_of_precision
-        if normalized.gate is None and same_type and precise and context.facts.same_shape(meaning.z, normalized.x):
-            return normalized.gated(meaning, node)
-        return None
+        return normalized.gated(meaning, gate, node) if gate is not None and precise else None
     if normalized.scale is not None or normalized.gate is not None:
         return None
-    fitness = fit(context, other, normalized.x)
-    if fitness is Fit.SCALE:
-        return normalized.scaled(other, node)
+    fitness = fit(context, other, normalized.x if normalized.flat is None else normalized.value)
+    scale = groups.scale(context, normalized, other)
+    if fitness is Fit.SCALE and scale is not None:
+        return normalized.scaled(scale, node)
     if fitness is Fit.WIDENS and (other.is_graph_input() or context.constants.is_parameter(other)):
         shapes = [list(context.facts.shape(v) or ()) for v in (other, normalized.x)]
         flaw = Flaw(spec.Why.SCALE_WIDENS, node, f"scale '{other.name}' is {shapes[0]}, x is {shapes[1]}")
@@ -164,14 +164,14 @@ def sigmoid(context: Context, node: ir.Node) -> Meaning | None:
     """Sigmoid(z), half of a SiLU."""
     z = node.inputs[0]
     dtype = context.facts.float_type(z) if z is not None else None
-    return Sigmoid(context.origin(z), dtype, (node,)) if z is not None and dtype is not None else None
+    return Sigmoid(context.origin(z), z, dtype, (node,)) if z is not None and dtype is not None else None
 
 
 def swish(context: Context, node: ir.Node) -> Meaning | None:
     """Swish with alpha 1, as one node (opset 24, or onnxruntime's QuickGelu)."""
     alpha = node.attributes["alpha"].as_float() if "alpha" in node.attributes else _DEFAULT_ALPHA[node.op_type]
     half = sigmoid(context, node) if alpha == 1 else None
-    return Silu(half.z, half.dtype, half.nodes) if isinstance(half, Sigmoid) else None
+    return Silu(half.z, half.argument, half.dtype, half.nodes) if isinstance(half, Sigmoid) else None
 
 
 _DEFAULT_ALPHA = {"Swish": 1.0, "QuickGelu": 1.702}

@@ -8,7 +8,7 @@ from typing import Final
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
-from rmsnorm_onnx.matcher import read_lengths, read_nodes, read_quotient, read_statistic
+from rmsnorm_onnx.matcher import groups, read_lengths, read_nodes, read_quotient, read_statistic
 from rmsnorm_onnx.matcher.context import Context, Meaning
 from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS
 from rmsnorm_onnx.matcher.normalized import Normalized, Sigmoid, Silu
@@ -54,7 +54,7 @@ def _multiply(context: Context, node: ir.Node) -> Meaning | None:
     for first, second in ((a, b), (b, a)):
         meaning, other = context.meaning(first), context.meaning(second)
         if isinstance(meaning, Sigmoid) and not isinstance(meaning, Silu) and context.origin(second) is meaning.z:
-            return Silu(meaning.z, meaning.dtype, (*meaning.nodes, node))
+            return Silu(meaning.z, meaning.argument, meaning.dtype, (*meaning.nodes, node))
         number = context.constants.single(second)
         if isinstance(meaning, Squared) and number is not None:
             return meaning.times(number).computed_by(node)
@@ -123,7 +123,11 @@ def _subtract(context: Context, node: ir.Node) -> Meaning | None:
 
 def _reshape(context: Context, node: ir.Node) -> Meaning | None:
     meaning = context.meaning(node.inputs[0])
-    return meaning if isinstance(meaning, Lengths) else read_statistic.reshape(context, node)
+    if isinstance(meaning, Lengths):
+        return meaning
+    if isinstance(meaning, Normalized):
+        return groups.flatten(context, node, meaning) if groups.is_reshape(node) else None
+    return read_statistic.reshape(context, node)
 
 
 _DOMAINS: Final = DEFAULT_DOMAINS | {"com.microsoft"}

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import surround
 from rmsnorm_onnx.matcher.context import CASTS, COPIES, Context, widens
-from rmsnorm_onnx.matcher.match import Findings, Match, NearMiss
+from rmsnorm_onnx.matcher.match import Findings, Match, NearMiss, Operand
 from rmsnorm_onnx.matcher.normalized import Normalized
 from rmsnorm_onnx.matcher.statistic import Flaw
 
@@ -73,11 +73,12 @@ def _without_trailing_casts(context: Context, norm: Normalized) -> Normalized:
     while norm.parent is not None:
         node = norm.value.producer()
         assert node is not None
-        if node.op_type not in CASTS | COPIES:
+        if node.op_type not in CASTS | COPIES | {"Reshape"}:
             return norm
         rounded_since = norm.narrowest.bits_of_precision < norm.dtype.bits_of_precision
-        back_home = norm.dtype is context.facts.float_type(norm.x)
-        if back_home and not (rounded_since and (norm.scale is not None or norm.gate is not None)):
+        back_home = norm.dtype in {context.facts.float_type(norm.x), surround.ungated_type(context, norm.x)}
+        settled = not rounded_since or (norm.scale is None and norm.gate is None)
+        if node.op_type != "Reshape" and back_home and settled:
             return norm
         parent = context.meaning(norm.parent)
         assert isinstance(parent, Normalized)
@@ -91,7 +92,7 @@ def _misfit(context: Context, norm: Normalized) -> Flaw | None:
     if norm.gain != 1:
         return Flaw(spec.Why.NOT_A_MEAN, node, f"a factor of {norm.gain:g} is left over")
     ranks = context.facts.rank(norm.value), context.facts.rank(norm.x)
-    if None not in ranks and ranks[0] != ranks[1]:
+    if norm.flat is None and None not in ranks and ranks[0] != ranks[1]:
         return Flaw(spec.Why.SCALE_WIDENS, node, f"x has {ranks[1]} axes, the result has {ranks[0]}")
     if context.facts.float_type(norm.x) is None:
         return Flaw(spec.Why.UNKNOWN_TYPE, node, f"'{norm.x.name}' has no known float type")
@@ -112,9 +113,9 @@ def _match(context: Context, norm: Normalized, claimed: set[ir.Node]) -> Match:
     x, t = norm.x, context.facts.float_type(norm.x)
     assert t is not None
     nodes = in_order(with_sources(context, norm.nodes, x))
-    scale = context.origin(norm.scale) if norm.scale is not None else None
+    scale = context.origin(norm.scale) if isinstance(norm.scale, ir.Value) else norm.scale
     op, residual = spec.RMS, None
-    inputs: tuple[ir.Value | None, ...] = (x, scale)
+    inputs: tuple[Operand | None, ...] = (x, scale)
     widen_x, dtype = widens(t, norm.dtype), norm.dtype if widens(t, norm.dtype) else t
     if norm.addends is not None:
         op, inputs, residual = spec.SKIP, (*norm.addends, scale), norm.total
@@ -152,6 +153,7 @@ def _match(context: Context, norm: Normalized, claimed: set[ir.Node]) -> Match:
         stash,
         _rounding(_normalized_type(norm), stash),
         _rounding(norm.scaled_type, stash),
+        norm.flat,
         ordered,
         "-".join(node.op_type for node in ordered),
     )

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
-from rmsnorm_onnx.matcher.context import Context
+from rmsnorm_onnx.matcher import groups
+from rmsnorm_onnx.matcher.context import Context, widens
 from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS
+from rmsnorm_onnx.matcher.match import Operand, Reshaped
 from rmsnorm_onnx.matcher.normalized import Normalized, Silu
 
 #: Nodes looked at to make sure that a computed scale does not depend on the residual sum.
@@ -20,35 +22,61 @@ _SEARCH_LIMIT = 256
 class GateBefore:
     """x * silu(gate), normalized afterwards; ``dtype`` is the type of x and gate."""
 
-    x: ir.Value
-    gate: ir.Value
+    x: Operand
+    gate: Operand
     dtype: spec.DType
     nodes: tuple[ir.Node, ...]
 
 
 def gate_before(context: Context, norm: Normalized, nodes: Iterable[ir.Node]) -> GateBefore | None:
     """The gate that x was multiplied by, when nobody but the norm reads the product."""
-    product = norm.x.producer()
-    if product is None or product.op_type != "Mul" or product.domain not in DEFAULT_DOMAINS:
+    product, split = _gating_product(norm.x)
+    if product is None:
         return None
     if norm.gate is not None or context.facts.float_type(norm.x) is not norm.stash_type:
         return None
     gone = dead(norm.value, nodes)
     if norm.x.is_graph_output() or any(use.node not in gone for use in norm.x.uses()):
         return None
+    if split is not None and (product.outputs[0].is_graph_output() or len(product.outputs[0].uses()) > 1):
+        return None
     for factor, other in (product.inputs, tuple(reversed(product.inputs))):
         silu = context.meaning(factor)
         if not isinstance(silu, Silu) or other is None:
             continue
-        x = context.origin(other)
-        dtype = context.facts.float_type(x)
-        alike = dtype is not None and dtype is context.facts.float_type(silu.z)
         precise = silu.dtype.bits_of_precision >= norm.stash_type.bits_of_precision
-        fits = dtype is norm.dtype or (dtype is not None and dtype.bits_of_precision > norm.dtype.bits_of_precision)
-        if alike and precise and fits and context.facts.same_shape(x, silu.z) and dtype is not None:
-            casts = _between(context, other, x)
-            return GateBefore(x, silu.z, dtype, (*casts, *silu.nodes, product))
+        for x in (context.origin(other), other):
+            dtype = context.facts.float_type(x)
+            z = groups.gate_of_type(context, silu, dtype)
+            holds = dtype is not None and (dtype is norm.dtype or widens(norm.dtype, dtype))
+            if dtype is None or z is None or not (holds and precise and context.facts.same_shape(x, z)):
+                continue
+            nodes_before = (*_between(context, other, x), *silu.nodes, product)
+            if split is None:
+                return GateBefore(x, z, dtype, nodes_before)
+            grouped = groups.like(split, x), groups.like(split, z)
+            if grouped[0] is not None and grouped[1] is not None:
+                return GateBefore(grouped[0], grouped[1], dtype, (*nodes_before, split))
     return None
+
+
+def ungated_type(context: Context, x: ir.Value) -> spec.DType | None:
+    """Type of what was multiplied by silu(gate) to give ``x``, before any widening Cast; None if nothing was."""
+    product, _ = _gating_product(x)
+    for factor, other in (product.inputs, tuple(reversed(product.inputs))) if product is not None else ():
+        if isinstance(context.meaning(factor), Silu) and other is not None:
+            return context.facts.float_type(context.origin(other))
+    return None
+
+
+def _gating_product(x: ir.Value) -> tuple[ir.Node | None, ir.Node | None]:
+    """The Mul that gives ``x``, and the Reshape to groups between them."""
+    product, split = x.producer(), None
+    if product is not None and groups.is_reshape(product) and product.inputs[0] is not None:
+        product, split = product.inputs[0].producer(), product
+    if product is None or product.op_type != "Mul" or product.domain not in DEFAULT_DOMAINS:
+        return None, None
+    return product, split
 
 
 def _between(context: Context, value: ir.Value, source: ir.Value) -> list[ir.Node]:
@@ -62,7 +90,7 @@ def _between(context: Context, value: ir.Value, source: ir.Value) -> list[ir.Nod
     return nodes
 
 
-def residual(context: Context, norm: Normalized, scale: ir.Value | None, claimed: set[ir.Node]) -> ir.Node | None:
+def residual(context: Context, norm: Normalized, scale: Operand | None, claimed: set[ir.Node]) -> ir.Node | None:
     """The Add of two equally shaped values that gives x, if this norm may take it in."""
     node = norm.x.producer()
     if node is None or node.op_type != "Add" or node.domain not in DEFAULT_DOMAINS or node in claimed:
@@ -72,7 +100,8 @@ def residual(context: Context, norm: Normalized, scale: ir.Value | None, claimed
         return None
     if node.graph is not norm.nodes[-1].graph:
         return None
-    return node if scale is None or not _depends_on(scale, norm.x) else None
+    needed = scale.value if isinstance(scale, Reshaped) else scale
+    return node if needed is None or not _depends_on(needed, norm.x) else None
 
 
 def _depends_on(value: ir.Value, source: ir.Value) -> bool:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.function import RESULT_TYPE
 from rmsnorm_onnx.matcher import Match
+from rmsnorm_onnx.matcher.match import Operand
 
 METADATA: Final = f"{spec.DOMAIN}."
 Current = Callable[[ir.Value], ir.Value]
@@ -28,7 +29,7 @@ def emit(match: Match, current: Current, *, names_result_type: bool) -> tuple[ir
         The operator's node, and the values that were replaced, each with the value that replaces it.
     """
     tape = _Tape(match)
-    inputs = [tape.one() if value is None else current(value) for value in match.inputs]
+    inputs = [tape.one() if operand is None else tape.operand(operand, current) for operand in match.inputs]
     if match.widen_x:
         inputs[0] = tape.cast(inputs[0], match.dtype)
     # The gate and the residual come as T already; only a lone X may have to be widened.
@@ -56,6 +57,8 @@ def emit(match: Match, current: Current, *, names_result_type: bool) -> tuple[ir
         output.name = f"{match.output.name}_{match.dtype.name.lower()}"
         output.type, output.shape = ir.TensorType(ir.DataType(int(match.dtype))), match.output.shape
         output = tape.cast(output, match.narrow_y)
+    if match.flatten is not None:
+        output = tape.flatten(output, match.flatten, current)
     replaced = {match.output: output}
     for unread in node.outputs[1:]:
         unread.name = spec.LeftOut()
@@ -88,6 +91,35 @@ class _Tape:
         dtype = ir.DataType(int(self._match.dtype))
         tensor = ir.tensor(np.ones(1, dtype.numpy()), dtype)
         return self._append("Constant", [], [ir.AttrTensor("value", tensor)], "scale_of_1", dtype, ir.Shape([1]))
+
+    def operand(self, operand: Operand, current: Current) -> ir.Value:
+        """A value as the operator reads it."""
+        if isinstance(operand, ir.Value):
+            return current(operand)
+        source = current(operand.value)
+        if isinstance(operand.shape, ir.Value):
+            shape, lengths = current(operand.shape), None
+        else:
+            shape, lengths = self._constant_shape(operand.shape, source), ir.Shape(operand.shape)
+        attributes = [ir.AttrInt64("allowzero", 1)] if operand.allow_zero else []
+        dtype = source.dtype or ir.DataType(int(self._match.dtype))
+        return self._append("Reshape", [source, shape], attributes, f"{source.name}_grouped", dtype, lengths)
+
+    def flatten(self, value: ir.Value, reshape: ir.Node, current: Current) -> ir.Value:
+        """``value`` put through a Reshape that the graph has."""
+        shape = reshape.inputs[1]
+        assert shape is not None
+        if not value.name:
+            value.name = f"{self._match.output.name}_groups"
+        dtype = value.dtype or ir.DataType(int(self._match.dtype))
+        attributes = list(reshape.attributes.values())
+        return self._append("Reshape", [value, current(shape)], attributes, "flat", dtype, None)
+
+    def _constant_shape(self, lengths: tuple[int, ...], source: ir.Value) -> ir.Value:
+        tensor = ir.tensor(np.array(lengths, np.int64))
+        attributes = [ir.AttrTensor("value", tensor)]
+        size = ir.Shape([len(lengths)])
+        return self._append("Constant", [], attributes, f"{source.name}_groups", ir.DataType.INT64, size)
 
     def cast(self, value: ir.Value, dtype: spec.DType) -> ir.Value:
         """``value`` as another type."""
