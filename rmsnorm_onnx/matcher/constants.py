@@ -14,6 +14,9 @@ from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS, Facts
 #: More elements than any epsilon, exponent or axes list has; keeps weights unread.
 _SMALL: Final = 1024
 
+#: Longest chain of operators that computes a constant; deeper ones are no exporter's.
+_DEPTH: Final = 16
+
 #: From this IR version on, an initializer that is also a graph input can be overridden by a feed.
 _OVERRIDABLE_FROM: Final = 4
 
@@ -36,13 +39,12 @@ class Constants:
         self._opset = model.opset_imports.get("", 18)
         self._known: dict[ir.Value, np.ndarray[Any, Any] | None] = {}
 
-    def array(self, value: ir.Value | None) -> np.ndarray[Any, Any] | None:
-        """The constant value, or None when it is not constant or has more than 1024 elements."""
+    def array(self, value: ir.Value | None, depth: int = _DEPTH) -> np.ndarray[Any, Any] | None:
+        """The constant value, or None when it is not constant, too deeply computed or of more than 1024 elements."""
         if value is None:
             return None
         if value not in self._known:
-            self._known[value] = None  # a cycle would be an invalid graph; it must still end
-            self._known[value] = self._evaluate(value)
+            self._known[value] = self._evaluate(value, depth) if depth else None
         return self._known[value]
 
     def single(self, value: ir.Value | None) -> float | None:
@@ -55,14 +57,18 @@ class Constants:
         array = self.array(value)
         return tuple(int(i) for i in array.reshape(-1)) if array is not None else None
 
+    def is_all(self, value: ir.Value | None, number: float) -> bool:
+        """Whether ``value`` is constant, small, and holds nothing but ``number``."""
+        array = self.array(value)
+        return array is not None and array.size > 0 and bool((array == number).all())
+
     def is_ones(self, value: ir.Value) -> bool:
         """Whether every element is 1, of however many there are."""
         node = value.producer()
         if node is not None and node.op_type == "ConstantOfShape" and node.domain in DEFAULT_DOMAINS:
             filled = node.attributes.get("value")
             return filled is not None and bool((filled.as_tensor().numpy() == 1).all())
-        array = self.array(value)
-        return array is not None and array.size > 0 and bool((array == 1).all())
+        return self.is_all(value, 1)
 
     def is_parameter(self, value: ir.Value) -> bool:
         """Whether ``value`` depends on initializers and constants only, of any size."""
@@ -84,7 +90,7 @@ class Constants:
     def _can_be_fed(self, value: ir.Value) -> bool:
         return value.is_graph_input() and (self._overridable or not value.is_initializer())
 
-    def _evaluate(self, value: ir.Value) -> np.ndarray[Any, Any] | None:
+    def _evaluate(self, value: ir.Value, depth: int) -> np.ndarray[Any, Any] | None:
         if self._can_be_fed(value):
             return None
         node = value.producer()
@@ -99,17 +105,20 @@ class Constants:
         if node.op_type == "Size":
             return self._static_size(node)
         if node.op_type == "CastLike":
-            return self._cast_like(node)
+            return self._cast_like(node, depth)
         if node.op_type not in _FOLDABLE:
             return None
-        inputs = [self.array(i) for i in node.inputs]
-        if any(a is None and i is not None for a, i in zip(inputs, node.inputs, strict=True)):
-            return None
-        return self._run(node, [i for i in inputs if i is not None])
+        inputs = []
+        for given in node.inputs:
+            array = self.array(given, depth - 1)
+            if array is None and given is not None:
+                return None
+            inputs.append(array)
+        return self._run(node, [array for array in inputs if array is not None])
 
-    def _cast_like(self, node: ir.Node) -> np.ndarray[Any, Any] | None:
+    def _cast_like(self, node: ir.Node, depth: int) -> np.ndarray[Any, Any] | None:
         """Only the type of the second input matters, which need not be constant."""
-        array, like = self.array(node.inputs[0]), node.inputs[1]
+        array, like = self.array(node.inputs[0], depth - 1), node.inputs[1]
         dtype = self._facts.dtype(like) if like is not None else None
         return array.astype(dtype.numpy()) if array is not None and dtype is not None else None
 

@@ -26,6 +26,8 @@ _WIDENINGS: Final = frozenset(
     }
 )
 CASTS: Final = frozenset({"Cast", "CastLike"})
+#: Numbers that change nothing: jax2onnx subtracts the mean that a norm does not have.
+_NEUTRAL: Final = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
 COPIES: Final = frozenset({"Identity", "Dropout"})
 
 
@@ -64,12 +66,23 @@ class Context:
             return None
         if value is not node.outputs[0]:
             return None
+        if node.op_type in _NEUTRAL:
+            return self._unchanged_operand(node)
         if node.op_type in COPIES:
             return node.inputs[0] if self.is_copy(node) else None
         if node.op_type in CASTS:
             source, result = self.facts.float_type(node.inputs[0]), self.facts.float_type(value)
             if source is not None and result is not None and (source is result or (source, result) in _WIDENINGS):
                 return node.inputs[0]
+        return None
+
+    def _unchanged_operand(self, node: ir.Node) -> ir.Value | None:
+        """The operand that the node adds 0 to, or multiplies by 1, without making it wider."""
+        neutral = _NEUTRAL[node.op_type]
+        pairs = (node.inputs, tuple(reversed(node.inputs))) if node.op_type in {"Add", "Mul"} else (node.inputs,)
+        for kept, other in pairs:
+            if kept is not None and self.constants.is_all(other, neutral):
+                return kept if self.facts.same_shape(kept, node.outputs[0]) else None
         return None
 
     def origin(self, value: ir.Value) -> ir.Value:

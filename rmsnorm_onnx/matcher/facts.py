@@ -49,10 +49,18 @@ class Facts:
         own = _dims(value)
         if own is not None and None not in own:
             return own
-        inferred = self._look_up(value)[1]
+        inferred = self._look_up(value)[1] or self._shape_of_reshape(value)
         if own is None or inferred is None or len(own) != len(inferred):
             return own if own is not None else inferred
         return tuple(i if s is None else s for s, i in zip(own, inferred, strict=True))
+
+    def _shape_of_reshape(self, value: ir.Value) -> tuple[Dim, ...] | None:
+        """As many unknown lengths as the shape input has elements, which ONNX infers in newer opsets only."""
+        node = value.producer()
+        if node is None or node.op_type != "Reshape" or node.domain not in DEFAULT_DOMAINS or len(node.inputs) < 2:
+            return None
+        target = self.shape(node.inputs[1]) if node.inputs[1] is not None else None
+        return (None,) * target[0] if target is not None and len(target) == 1 and isinstance(target[0], int) else None
 
     def rank(self, value: ir.Value) -> int | None:
         """Number of axes, or None when it cannot be known."""

@@ -44,6 +44,13 @@ def product(context: Context, node: ir.Node) -> Meaning | None:
     return Lengths(lengths.x, lengths.axes, multiplied=True) if isinstance(lengths, Lengths) else None
 
 
+def is_shape_of(context: Context, value: ir.Value | None, x: ir.Value) -> bool:
+    """Whether ``value`` holds all lengths of ``x``, in order."""
+    lengths, rank = context.meaning(value), context.facts.rank(x)
+    whole = isinstance(lengths, Lengths) and rank is not None and lengths.axes == tuple(range(rank))
+    return whole and isinstance(lengths, Lengths) and lengths.x is x and not lengths.multiplied
+
+
 def counts(context: Context, value: ir.Value, statistic: Statistic) -> bool:
     """Whether ``value`` is the number of elements that ``statistic`` sums."""
     lengths, rank = context.meaning(value), context.facts.rank(statistic.x)

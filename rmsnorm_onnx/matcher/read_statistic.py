@@ -8,6 +8,7 @@ from typing import Final
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
+from rmsnorm_onnx.matcher import read_lengths
 from rmsnorm_onnx.matcher.context import Context, Meaning
 from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS
 from rmsnorm_onnx.matcher.statistic import Flaw, Squared, Statistic
@@ -100,7 +101,7 @@ def reduce(context: Context, node: ir.Node) -> Meaning | None:
         meaning = _product(context, operand)
     if not isinstance(meaning, Squared):
         return None
-    axes = _axes(context, node, context.facts.rank(operand))
+    axes = _axes(context, node, context.facts.rank(meaning.x))
     if axes == ():
         return None
     flaw = meaning.flaw
@@ -123,7 +124,7 @@ def pool(context: Context, node: ir.Node) -> Meaning | None:
     """GlobalAveragePool: the mean over all axes from the third on (tf2onnx writes means so)."""
     operand = node.inputs[0]
     meaning = context.meaning(operand)
-    rank = context.facts.rank(operand) if operand is not None else None
+    rank = context.facts.rank(meaning.x) if isinstance(meaning, Squared) else None
     if not isinstance(meaning, Squared) or rank is None:
         return None
     axes = tuple(range(2 - rank, 0))
@@ -194,6 +195,12 @@ def reshape(context: Context, node: ir.Node) -> Meaning | None:
     statistic = context.meaning(node.inputs[0])
     if not isinstance(statistic, Statistic):
         return None
+    if (
+        node.op_type == "Expand"
+        and statistic.keepdims
+        and read_lengths.is_shape_of(context, node.inputs[1], statistic.x)
+    ):
+        return statistic.computed_by(node)
     shape, x_shape = context.facts.shape(node.outputs[0]), context.facts.shape(statistic.x)
     rank = len(x_shape) if x_shape is not None else None
     if node.op_type == "Unsqueeze" and not statistic.keepdims and _axes(context, node, rank) == statistic.axes:

@@ -35,8 +35,9 @@ The sampled runs round once per operator; kernels also round inside sums. How mu
 scaled by rms(o - d) / max_j rms(e_j) where that ratio is between 1 and k(m, 1). Beyond k(m, 1) the original's run
 itself is not explained by rounding; it is then left out of the yardstick, and the report says so.
 
-In a float64 output the errors themselves are known only to one ulp (four in ten sampled ones come out as zero), so
-their density is not bounded as above; s_i is one ulp larger there.
+Where d is no more precise than the output (float64 outputs; float32 ones behind an operator without a float64 kernel),
+the errors themselves are known only to one ulp: four in ten sampled ones come out as zero. Their density is not bounded
+as above then, and s_i is one ulp larger.
 
 What cannot be seen: a change of the function smaller on these inputs than the first bound (about N 2^-29 of the
 original's float32 rounding noise), and a kernel error smaller than k times the rounding noise of the original. Where
@@ -118,8 +119,8 @@ def yardstick(
     inside_sums = rms(own) / sampled_rms if sampled_rms > 0 else 1.0
     explained = rms(own) <= k_one * sampled_rms + rms(floor)
     largest = np.max(np.stack(sampled), axis=0)
-    if original.dtype == np.float64:
-        largest = largest + np.where(np.isfinite(exact), reference.ulp(exact, np.float64), 0.0)
+    if exact_roundoff >= reference.roundoff(original.dtype):
+        largest = largest + np.where(np.isfinite(exact), reference.ulp(exact, original.dtype), 0.0)
     if explained:
         largest = np.maximum(own, largest * max(inside_sums, 1.0))
     noise_rms = max(rms(own), sampled_rms) if explained else sampled_rms
