@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import onnx
 import onnx_ir as ir
+
+from rmsnorm_onnx import spec
 
 #: One axis: its length, the name of an unknown length, or None where even a name is missing.
 Dim: TypeAlias = int | str | None
@@ -15,6 +17,17 @@ Stated: TypeAlias = tuple[ir.DataType | None, tuple[Dim, ...] | None]
 
 #: Larger initializers are declared, not passed: none of them is an axes list or a target shape.
 _PASSED_BYTES = 1024
+
+
+#: onnxruntime's contrib operators (some live in ONNX's own domain) and, without their bodies, ours.
+_FOREIGN_DOMAINS = frozenset({"", "ai.onnx", "com.microsoft", spec.DOMAIN})
+#: Which outputs have the type and shape of the first input.
+_LIKE_FIRST_INPUT: Final[Mapping[str, tuple[int, ...]]] = {
+    **dict.fromkeys(("SimplifiedLayerNormalization", "GatedRMSNorm", "BranchwiseRMSNorm"), (0,)),
+    **dict.fromkeys(("SkipSimplifiedLayerNormalization", "SkipLayerNormalization"), (0, 3)),
+    **dict.fromkeys(("QuickGelu", "FastGelu", "BiasGelu"), (0,)),
+    **{name: tuple(range(len(op.outputs))) for name, op in spec.OPS.items()},
+}
 
 
 def infer(
@@ -41,6 +54,7 @@ def infer(
             info.CopyFrom(onnx.helper.make_tensor_value_info(info.name, dtype.value, shape))
     for node in _nodes(proto) if attributes else ():
         _resolve(node, attributes or {})
+    _put_in_stand_ins(proto)
     opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in graph.opset_imports.items()]
     model = onnx.ModelProto(ir_version=10, graph=proto, opset_import=opsets)
     model.functions.extend(ir.serde.serialize_function(function) for function in functions)
@@ -74,6 +88,21 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from _nodes(inner)
 
 
+def _put_in_stand_ins(graph: onnx.GraphProto) -> None:
+    """Let ONNX see Identity for operators it has no schema of, whose outputs are like their first input."""
+    if not any(node.op_type in _LIKE_FIRST_INPUT and node.domain in _FOREIGN_DOMAINS for node in graph.node):
+        return
+    nodes = list(graph.node)
+    del graph.node[:]
+    for node in nodes:
+        if node.op_type in _LIKE_FIRST_INPUT and node.domain in _FOREIGN_DOMAINS:
+            like = _LIKE_FIRST_INPUT[node.op_type]
+            outputs = [name for index, name in enumerate(node.output) if name and index in like]
+            graph.node.extend(onnx.helper.make_node("Identity", node.input[:1], [name]) for name in outputs)
+        else:
+            graph.node.append(node)
+
+
 def _resolve(node: onnx.NodeProto, attributes: Mapping[str, ir.Attr]) -> None:
     for attribute in node.attribute:
         given = attributes.get(attribute.ref_attr_name) if attribute.ref_attr_name else None
@@ -88,14 +117,18 @@ def _read(graph: ir.Graph, proto: onnx.GraphProto) -> Iterator[tuple[ir.Value, o
     for value in graph.inputs:
         if value.name in infos:
             yield value, infos[value.name]
-    for node, node_proto in zip(graph, proto.node, strict=True):
+    for node in graph:
         for value in node.outputs:
             if value.name in infos:
                 yield value, infos[value.name]
+    # Nodes with subgraphs stand in the same order on both sides, whatever was put in for others.
+    nesting = [node for node in graph if any(a.type is ir.AttributeType.GRAPH for a in node.attributes.values())]
+    protos = [node for node in proto.node if any(a.type == a.GRAPH for a in node.attribute)]
+    for node, node_proto in zip(nesting, protos, strict=True):
+        subgraphs = {attribute.name: attribute.g for attribute in node_proto.attribute}
         for name, attribute in node.attributes.items():
-            if attribute.type is ir.AttributeType.GRAPH and not attribute.is_ref():
-                inner = next(a for a in node_proto.attribute if a.name == name)
-                yield from _read(attribute.as_graph(), inner.g)
+            if name in subgraphs and attribute.type is ir.AttributeType.GRAPH:
+                yield from _read(attribute.as_graph(), subgraphs[name])
 
 
 def stated(info: onnx.ValueInfoProto) -> Stated:

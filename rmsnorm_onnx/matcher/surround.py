@@ -14,6 +14,8 @@ from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS
 from rmsnorm_onnx.matcher.match import Operand, Reshaped
 from rmsnorm_onnx.matcher.normalized import Normalized, Silu
 
+_ADDITIONS = frozenset({"Add", "Sum"})
+
 #: Nodes looked at to make sure that a computed scale does not depend on the residual sum.
 _SEARCH_LIMIT = 256
 
@@ -93,7 +95,9 @@ def _between(context: Context, value: ir.Value, source: ir.Value) -> list[ir.Nod
 def residual(context: Context, norm: Normalized, scale: Operand | None, claimed: set[ir.Node]) -> ir.Node | None:
     """The Add of two equally shaped values that gives x, if this norm may take it in."""
     node = norm.x.producer()
-    if node is None or node.op_type != "Add" or node.domain not in DEFAULT_DOMAINS or node in claimed:
+    if node is None or node.op_type not in _ADDITIONS or node.domain not in DEFAULT_DOMAINS or node in claimed:
+        return None
+    if len(node.inputs) != 2:
         return None
     a, b = node.inputs
     if a is None or b is None or not context.facts.same_shape(a, b, norm.x):
