@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rmsnorm_onnx.library import get_library_path, register
     from rmsnorm_onnx.parity import ParityReport
     from rmsnorm_onnx.passes import FuseRmsNorm
+    from rmsnorm_onnx.passes.rules import rewrite_rules
     from rmsnorm_onnx.spec import Why
 
 _HOMES = {
@@ -20,6 +21,7 @@ _HOMES = {
     "rmsnorm_onnx.layers": ("RMSNormalization", "rms_normalization"),
     "rmsnorm_onnx.library": ("get_library_path", "register"),
     "rmsnorm_onnx.passes": ("FuseRmsNorm",),
+    "rmsnorm_onnx.passes.rules": ("rewrite_rules",),
     "rmsnorm_onnx.spec": ("Why",),
     "rmsnorm_onnx.parity": ("ParityReport",),
 }
@@ -40,6 +42,7 @@ __all__ = [
     "inspect",
     "optimize",
     "register",
+    "rewrite_rules",
     "rms_normalization",
     "verify",
 ]

@@ -27,16 +27,18 @@ class InspectResult:
     """What a model holds.
 
     Attributes:
+        target: the target that ``optimize`` would write for.
         fused: what ``optimize`` would fuse.
         near_misses: what only looks like an RMS norm, with the reason.
     """
 
+    target: str
     fused: tuple[Fused, ...]
     near_misses: tuple[LeftAlone, ...]
 
     def report(self) -> Report:
         """The result for any renderer."""
-        return _report(Outcome(self.fused, self.near_misses), "inspect", "found")
+        return _report(Outcome(self.fused, self.near_misses), self.target, "inspect", "found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,26 +47,36 @@ class OptimizeResult(Generic[_Model]):
 
     Attributes:
         model: of the kind that was given; a ModelProto for a path.
+        target: the target that it was written for.
         fused: one record per new node.
         near_misses: what only looks like an RMS norm, with the reason.
     """
 
     model: _Model
+    target: str
     fused: tuple[Fused, ...]
     near_misses: tuple[LeftAlone, ...]
 
     def report(self) -> Report:
         """The result for any renderer."""
-        return _report(Outcome(self.fused, self.near_misses), "optimize", "fused")
+        return _report(Outcome(self.fused, self.near_misses), self.target, "optimize", "fused")
 
 
 def optimize(
-    model: str | os.PathLike[str] | onnx.ModelProto | ir.Model, *, adopt: bool = True, body: bool = True
+    model: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
+    *,
+    target: str = "rmsnorm",
+    adopt: bool = True,
+    body: bool = True,
 ) -> OptimizeResult[Any]:
-    """Replace every RMS norm of ``model`` by one node of the domain ``pkg.rmsnorm_onnx``.
+    """Replace every RMS norm of ``model`` by one node.
 
     Args:
         model: a path, an ``onnx.ModelProto`` (not changed) or an ``onnx_ir.Model`` (changed in place).
+        target: which nodes to write. "rmsnorm": those of the domain ``pkg.rmsnorm_onnx``, which express every norm.
+            "onnx": RMSNormalization of opset 23, to which the model is raised. "ort": onnxruntime's
+            SimplifiedLayerNormalization, SkipSimplifiedLayerNormalization and GatedRMSNorm. What the target cannot
+            express exactly stays as it is, and is among the near misses.
         adopt: also take over nodes that are RMS norms already: ONNX's RMSNormalization and onnxruntime's
             SimplifiedLayerNormalization.
         body: store function bodies, so that the model also runs where the library is not registered.
@@ -73,25 +85,29 @@ def optimize(
         The fused model, of the kind given (a ModelProto for a path), and what was done.
 
     Raises:
-        InvalidInput: the file is missing or not a model, or the argument is of another kind.
+        InvalidInput: the file is missing or not a model, the argument is of another kind, or there is no such target.
     """
+    options = Options(target, adopt, body)
     graph_model = modelfile.to_model(model)
-    outcome = fuse(graph_model, Options(adopt=adopt, body=body))
+    outcome = fuse(graph_model, options)
     result = graph_model if isinstance(model, ir.Model) else ir.to_proto(graph_model)
-    return OptimizeResult(result, outcome.fused, outcome.near_misses)
+    return OptimizeResult(result, target, outcome.fused, outcome.near_misses)
 
 
-def inspect(model: str | os.PathLike[str] | onnx.ModelProto | ir.Model, *, adopt: bool = True) -> InspectResult:
+def inspect(
+    model: str | os.PathLike[str] | onnx.ModelProto | ir.Model, *, target: str = "rmsnorm", adopt: bool = True
+) -> InspectResult:
     """Say what ``optimize`` would fuse in ``model``, and what it would leave alone and why; change nothing.
 
     Raises:
-        InvalidInput: the file is missing or not a model, or the argument is of another kind.
+        InvalidInput: the file is missing or not a model, the argument is of another kind, or there is no such target.
     """
-    outcome = plan(modelfile.to_model(model), Options(adopt=adopt))
-    return InspectResult(outcome.fused, outcome.near_misses)
+    options = Options(target, adopt)
+    outcome = plan(modelfile.to_model(model), options)
+    return InspectResult(target, outcome.fused, outcome.near_misses)
 
 
-def _report(outcome: Outcome, command: str, verb: str) -> Report:
+def _report(outcome: Outcome, target: str, command: str, verb: str) -> Report:
     counts = Counter(record.op for record in outcome.fused)
     reasons = Counter(miss.why for miss in outcome.near_misses)
     verdict = f"{len(outcome.fused)} RMS norms {verb}, {len(outcome.near_misses)} near misses"
@@ -106,9 +122,10 @@ def _report(outcome: Outcome, command: str, verb: str) -> Report:
         document={
             "schema_version": SCHEMA_VERSION,
             "command": command,
+            "target": target,
             "fused": [asdict(record) for record in outcome.fused],
             "near_misses": [
-                {"node": m.node, "why": m.why.value, "reason": m.why.text, "detail": m.detail}
+                {"node": m.node, "why": m.why.value, "reason": m.why.text, "detail": m.detail, "tree": m.tree}
                 for m in outcome.near_misses
             ],
         },
@@ -125,6 +142,6 @@ def _tables(outcome: Outcome, verb: str) -> tuple[Table, ...]:
         rows = tuple((r.op, r.output, str(len(r.replaced)), r.pattern) for r in outcome.fused)
         tables.append(Table(verb.capitalize(), ("operator", "output", "nodes", "from"), rows))
     if outcome.near_misses:
-        misses = tuple((m.node, m.why.value, f"{m.why.text}: {m.detail}") for m in outcome.near_misses)
-        tables.append(Table("Near misses", ("node", "reason", "what was seen"), misses))
+        misses = tuple((m.why.value, "\n".join((f"{m.why.text}: {m.detail}", *m.tree))) for m in outcome.near_misses)
+        tables.append(Table("Near misses", ("reason", "what was seen"), misses))
     return tuple(tables)

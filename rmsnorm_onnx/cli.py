@@ -6,6 +6,7 @@ Everything heavy is imported inside the commands, so that --help answers at once
 from __future__ import annotations
 
 import sys
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,8 +25,18 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+class Target(str, Enum):
+    """Whose operators a fused model is made of."""
+
+    RMSNORM = "rmsnorm"
+    ONNX = "onnx"
+    ORT = "ort"
+
+
 Model = Annotated[Path, typer.Argument(help="an ONNX model", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document instead of tables")]
+TargetName = Annotated[Target, typer.Option(help="whose operators: this package's, ONNX's (opset 23), onnxruntime's")]
 NoAdopt = Annotated[bool, typer.Option("--no-adopt", help="leave norm nodes that exist already alone")]
 
 
@@ -33,10 +44,14 @@ NoAdopt = Annotated[bool, typer.Option("--no-adopt", help="leave norm nodes that
 def optimize(
     model: Model,
     output: Annotated[Path | None, typer.Argument(help="where to write; without it, only report")] = None,
+    target: TargetName = Target.RMSNORM,
     require: Annotated[int, typer.Option(help="exit 1, and write nothing, if fewer norms are fused")] = 0,
     no_adopt: NoAdopt = False,
     no_body: Annotated[
         bool, typer.Option("--no-body", help="store no function bodies: the library is required")
+    ] = False,
+    copy_weights: Annotated[
+        bool, typer.Option("--copy-weights", help="copy external weights to an output in another folder")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -45,10 +60,10 @@ def optimize(
     from rmsnorm_onnx.api import optimize as run
 
     loaded = modelfile.load(model)
-    result = run(loaded, adopt=not no_adopt, body=not no_body)
+    result = run(loaded, target=target.value, adopt=not no_adopt, body=not no_body)
     enough = len(result.fused) >= require
     if output is not None and enough:
-        modelfile.save(result.model, output, model)
+        modelfile.save(result.model, output, model, copy_weights=copy_weights)
     _print(result.report(), json)
     if not enough:
         _say(f"{len(result.fused)} norms fused, {require} required: nothing was written")
@@ -61,7 +76,10 @@ def optimize(
 @app.command()
 def inspect(
     model: Model,
-    explain: Annotated[bool, typer.Option("--explain", help="show what was seen at each near miss")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="show the nodes of each near miss and what to change")
+    ] = False,
+    target: TargetName = Target.RMSNORM,
     no_adopt: NoAdopt = False,
     json: Json = False,
 ) -> None:
@@ -70,7 +88,7 @@ def inspect(
 
     from rmsnorm_onnx.api import inspect as run
 
-    report = run(model, adopt=not no_adopt).report()
+    report = run(model, target=target.value, adopt=not no_adopt).report()
     if not explain:
         report = replace(report, tables=tuple(t for t in report.tables if t.title != "Near misses"))
     _print(report, json)

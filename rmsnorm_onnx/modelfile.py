@@ -30,18 +30,27 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
         raise InvalidInput(f"{path} does not hold an ONNX model: {error}") from error
     if not model.graph.outputs or model.ir_version < 1:
         raise InvalidInput(f"{path} does not hold an ONNX model: it has no graph with outputs")
-    return _with_all_outputs(model)
+    return list_all_outputs(model)
 
 
-def save(model: ir.Model, path: str | os.PathLike[str], source: str | os.PathLike[str]) -> None:
+def save(
+    model: ir.Model, path: str | os.PathLike[str], source: str | os.PathLike[str], *, copy_weights: bool = False
+) -> None:
     """Write ``model``, loaded from ``source``, to ``path``: first a temporary file, then one rename.
 
     External weights are not read. In the source's folder the output refers to the same data file; in another
     folder it needs a copy of it, under the same relative name.
 
+    Args:
+        model: what to write.
+        path: where to write it.
+        source: the file it was loaded from.
+        copy_weights: copy data files that the output cannot refer to.
+
     Raises:
-        InvalidInput: ``path`` is the source itself, its folder is missing, a different data file is in the
-            way, or the model is larger than protobuf's 2 GB.
+        InvalidInput: ``path`` is the source itself, its folder is missing, data files would have to be copied
+            and that was not asked for, one is missing or a different file is in its way, or the model is
+            larger than protobuf's 2 GB.
     """
     target, origin = Path(path), Path(source)
     if target.exists() and target.samefile(origin):
@@ -52,7 +61,18 @@ def save(model: ir.Model, path: str | os.PathLike[str], source: str | os.PathLik
         data = ir.to_proto(model).SerializeToString()
     except (EncodeError, ValueError) as error:
         raise InvalidInput(f"{path} would be larger than protobuf allows (2 GB): {error}") from error
-    for location in sorted(set(_external_files(model))):
+    locations = sorted(set(_external_files(model)))
+    for location in locations:
+        if not (origin.parent / location).is_file():
+            raise InvalidInput(f"the model's data file {origin.parent / location} is missing")
+    elsewhere = [at for at in locations if not _is_same(target.parent / at, origin.parent / at)]
+    if elsewhere and not copy_weights:
+        raise InvalidInput(
+            f"the weights of {source} are in {', '.join(elsewhere)} beside it, and {path} in another folder would need "
+            "copies: onnx and onnx_ir refuse data files behind hard or symbolic links. Write the output to "
+            f"{origin.parent}, or copy the weights with --copy-weights"
+        )
+    for location in elsewhere:
         _copy(origin.parent / location, target.parent / location)
     write_atomically(target, data)
 
@@ -66,13 +86,13 @@ def to_model(model: ir.Model | onnx.ModelProto | str | os.PathLike[str]) -> ir.M
     if isinstance(model, ir.Model):
         return model
     if isinstance(model, onnx.ModelProto):
-        return _with_all_outputs(ir.from_proto(model))
+        return list_all_outputs(ir.from_proto(model))
     if isinstance(model, str | os.PathLike):
         return load(model)
     raise InvalidInput(f"expected a path, an onnx.ModelProto or an onnx_ir.Model, got {type(model).__name__}")
 
 
-def _with_all_outputs(model: ir.Model) -> ir.Model:
+def list_all_outputs(model: ir.Model) -> ir.Model:
     """List the outputs of our operators that were left out, as ``spec.LeftOut`` explains."""
     for graph in (model.graph, *(function.graph for function in model.functions.values())):
         for node in graph.all_nodes():
@@ -92,14 +112,14 @@ def _external_files(model: ir.Model) -> Iterator[str]:
                 yield os.fspath(value.const_value.location)
 
 
+def _is_same(target: Path, source: Path) -> bool:
+    return target.exists() and target.samefile(source)
+
+
 def _copy(source: Path, target: Path) -> None:
-    # No link saves the space: onnx 1.23 and onnx_ir 1.1 refuse data files with hard links or behind symbolic ones.
+    # Measured with onnx 1.23 and onnx_ir 1.1: no link to a data file is followed, so only a copy will do.
     if target.exists():
-        if target.samefile(source):
-            return
         raise InvalidInput(f"{target} exists and is not the model's data file {source}; choose another folder")
-    if not source.is_file():
-        raise InvalidInput(f"the model's data file {source} is missing")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
     try:

@@ -11,7 +11,8 @@ import onnx
 import pytest
 from exports import MODELS
 
-from rmsnorm_onnx import spec
+from rmsnorm_onnx import cli, spec
+from rmsnorm_onnx.passes.target import TARGETS
 
 LLAMA = MODELS / "llama-dynamo18-f32" / "model.onnx"
 
@@ -56,6 +57,7 @@ def test_json_is_one_document(tmp_path):
     document = json.loads(run("optimize", LLAMA, tmp_path / "out.onnx", "--json").stdout)
     assert document["schema_version"] == 1
     assert len(document["fused"]) == 5
+    assert document["target"] == "rmsnorm"
     assert set(document["fused"][0]) == {"op", "node", "output", "pattern", "replaced"}
     assert document["near_misses"] == []
     assert json.loads(run("inspect", LLAMA, "--json").stdout)["fused"] == document["fused"]
@@ -66,7 +68,50 @@ def test_inspect_explains_near_misses():
     explained = run("inspect", MODELS / "qwen3-next-dynamo18-f32" / "model.onnx", "--explain").stdout
     assert "8 RMS norms found" in plain
     assert "not-a-mean" in explained
+    assert "<-- a factor of 0.353553 is left" in explained
+    assert "change: divide the sum of squares" in explained
     assert "not-a-mean" not in plain
+
+
+@pytest.mark.parametrize(
+    ("target", "operators"),
+    [("onnx", {"RMSNormalization"}), ("ort", {"SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization"})],
+)
+def test_other_targets(target, operators, tmp_path):
+    result = run("optimize", LLAMA, tmp_path / "out.onnx", "--target", target, "--require", 5, "--json")
+    document = json.loads(result.stdout)
+    assert document["target"] == target
+    assert {record["op"] for record in document["fused"]} == operators
+    assert json.loads(run("inspect", LLAMA, "--target", target, "--json").stdout)["fused"] == document["fused"]
+    model = onnx.load(tmp_path / "out.onnx")
+    assert not model.functions
+    assert {node.op_type for node in model.graph.node} >= operators
+    if target == "onnx":
+        onnx.checker.check_model(model, full_check=True)
+
+
+def test_the_command_knows_every_target():
+    assert [target.value for target in cli.Target] == list(TARGETS)
+    assert "is not one of" in run("optimize", LLAMA, "--target", "tensorrt", code=2).stderr
+
+
+def test_near_misses_of_a_target_are_explained():
+    channel = MODELS / "channel-dynamo18-f16" / "model.onnx"
+    document = json.loads(run("inspect", channel, "--target", "onnx", "--json").stdout)
+    (miss,) = document["near_misses"]
+    assert miss["why"] == "target"
+    assert "change: use the target 'rmsnorm'" in miss["tree"][-1]
+
+
+def test_weights_are_copied_when_asked(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "out").mkdir()
+    source, target = tmp_path / "in" / "model.onnx", tmp_path / "out" / "model.onnx"
+    onnx.save(onnx.load(LLAMA), source, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert "--copy-weights" in run("optimize", source, target, code=2).stderr
+    assert not list((tmp_path / "out").iterdir())
+    run("optimize", source, target, "--copy-weights")
+    assert (tmp_path / "out" / "weights.bin").read_bytes() == (tmp_path / "in" / "weights.bin").read_bytes()
 
 
 @pytest.mark.parametrize("library", [[], ["--no-library"]])

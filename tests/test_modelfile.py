@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -14,6 +19,9 @@ from rmsnorm_onnx.errors import InvalidInput
 from rmsnorm_onnx.passes import fuse
 
 WIDTH = 256
+#: Where a subprocess finds the package that is tested, installed or not.
+PACKAGE = Path(rmsnorm_onnx.__file__).parent.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PACKAGE), os.environ.get("PYTHONPATH", "")])}
 
 
 @pytest.fixture
@@ -50,10 +58,10 @@ def external(tmp_path):
     return path
 
 
-def optimize_file(source, target):
+def optimize_file(source, target, *, copy_weights=True):
     model = modelfile.load(source)
     assert len(fuse(model).fused) == 1
-    modelfile.save(model, target, source)
+    modelfile.save(model, target, source, copy_weights=copy_weights)
 
 
 @pytest.mark.parametrize("folder", ["in", "out"])
@@ -67,6 +75,70 @@ def test_weights_stay_or_come_along(external, tmp_path, folder):
     assert {file.name for file in target.parent.iterdir()} <= {"model.onnx", "fused.onnx", "weights.bin"}
     assert target.stat().st_size < 10_000
     assert rmsnorm_onnx.verify(str(external), str(target), library=False).ok
+
+
+def test_weights_are_copied_only_when_that_was_asked_for(external, tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InvalidInput, match=r"(?s)weights\.bin beside it.*--copy-weights"):
+        optimize_file(external, tmp_path / "out" / "fused.onnx", copy_weights=False)
+    assert not list((tmp_path / "out").iterdir())
+    optimize_file(external, external.parent / "fused.onnx", copy_weights=False)
+    (tmp_path / "link").symlink_to(external.parent)
+    optimize_file(external, tmp_path / "link" / "again.onnx", copy_weights=False)
+
+
+#: Runs the command in this process and prints by how many MB its peak of memory is above that of the bare imports.
+MEASURED = """
+import resource, sys
+import numpy, onnx, onnx_ir, onnxscript, rich.console, typer
+import rmsnorm_onnx.api, rmsnorm_onnx.cli, rmsnorm_onnx.modelfile, rmsnorm_onnx.passes
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+before = peak()
+rmsnorm_onnx.cli.app(sys.argv[1:], standalone_mode=False)
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("target", ["rmsnorm", "onnx", "ort"])
+def test_eight_gigabytes_of_weights_are_not_read(tmp_path, target):
+    width, layers = 16384, 8
+    size = width * width * 4
+    nodes, weights = [], []
+    for i in range(layers):
+        tensor = onnx.TensorProto(name=f"w{i}", dims=[width, width], data_type=1)
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in (("location", "weights.bin"), ("offset", str(i * size)), ("length", str(size))):
+            tensor.external_data.add(key=key, value=value)
+        weights.append(tensor)
+        nodes += [
+            helper.make_node("MatMul", [f"x{i}", f"w{i}"], [f"h{i}"]),
+            helper.make_node("Pow", [f"h{i}", "two"], [f"square{i}"]),
+            helper.make_node("ReduceMean", [f"square{i}"], [f"mean{i}"], axes=[-1]),
+            helper.make_node("Add", [f"mean{i}", "epsilon"], [f"shifted{i}"]),
+            helper.make_node("Sqrt", [f"shifted{i}"], [f"root{i}"]),
+            helper.make_node("Div", [f"h{i}", f"root{i}"], [f"x{i + 1}"]),
+        ]
+    weights += [numpy_helper.from_array(np.array(v, np.float32), n) for v, n in ((2, "two"), (1e-5, "epsilon"))]
+    ends = [helper.make_tensor_value_info(name, 1, ["batch", width]) for name in ("x0", f"x{layers}")]
+    graph = helper.make_graph(nodes, "sparse", ends[:1], ends[1:], weights)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    data = tmp_path / "weights.bin"
+    with data.open("wb") as file:
+        file.truncate(layers * size)
+    before = data.stat()
+
+    arguments = ["optimize", "model.onnx", "fused.onnx", "--require", str(layers), "--target", target]
+    command = [sys.executable, "-c", MEASURED, *arguments]
+    run = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout.split()[-1]) < 300
+    assert data.stat() == before or data.stat().st_mtime_ns == before.st_mtime_ns
+    assert data.stat().st_blocks == before.st_blocks
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["fused.onnx", "model.onnx", "weights.bin"]
+    assert (tmp_path / "fused.onnx").stat().st_size < 1_000_000
+    fused = onnx.load(tmp_path / "fused.onnx", load_external_data=False)
+    assert sum(t.data_location == onnx.TensorProto.EXTERNAL for t in fused.graph.initializer) == layers
 
 
 def test_a_data_file_in_the_way_is_not_overwritten(external, tmp_path):

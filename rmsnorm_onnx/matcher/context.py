@@ -28,6 +28,7 @@ _WIDENINGS: Final = frozenset(
 CASTS: Final = frozenset({"Cast", "CastLike"})
 #: Numbers that change nothing: jax2onnx subtracts the mean that a norm does not have.
 _NEUTRAL: Final = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
+_SIGNLESS: Final = frozenset({"Abs", "Neg"})
 COPIES: Final = frozenset({"Identity", "Dropout"})
 
 
@@ -81,9 +82,31 @@ class Context:
         neutral = _NEUTRAL[node.op_type]
         pairs = (node.inputs, tuple(reversed(node.inputs))) if node.op_type in {"Add", "Mul"} else (node.inputs,)
         for kept, other in pairs:
-            if kept is not None and self.constants.is_all(other, neutral):
+            # A vector of ones is a weight that was not trained, and a scale like any other.
+            zeros = neutral == 0 and self.constants.is_all(other, 0)
+            if kept is not None and (zeros or self.constants.single(other) == neutral):
                 return kept if self.facts.same_shape(kept, node.outputs[0]) else None
         return None
+
+    def unrounded(self, value: ir.Value) -> ir.Value | None:
+        """What a narrowing Cast rounded to give ``value``: a float16 converter puts one beside the statistic's own."""
+        node = self.origin(value).producer()
+        if node is None or node.op_type not in CASTS or node.domain not in DEFAULT_DOMAINS or node.inputs[0] is None:
+            return None
+        wide, narrow = self.facts.float_type(node.inputs[0]), self.facts.float_type(node.outputs[0])
+        if wide is None or narrow is None or (narrow, wide) not in _WIDENINGS:
+            return None
+        return self.origin(node.inputs[0])
+
+    def unsigned_origin(self, value: ir.Value) -> ir.Value:
+        """The earliest value that has the same squares: also before Abs and Neg."""
+        value = self.origin(value)
+        node = value.producer()
+        while node is not None and node.op_type in _SIGNLESS and node.domain in DEFAULT_DOMAINS:
+            assert node.inputs[0] is not None
+            value = self.origin(node.inputs[0])
+            node = value.producer()
+        return value
 
     def origin(self, value: ir.Value) -> ir.Value:
         """The earliest value that ``value`` is an exact copy of."""

@@ -49,7 +49,9 @@ class Facts:
         own = _dims(value)
         if own is not None and None not in own:
             return own
-        inferred = self._look_up(value)[1] or self._shape_of_reshape(value)
+        inferred = self._look_up(value)[1]
+        if inferred is None:
+            inferred = self._shape_of_reshape(value)
         if own is None or inferred is None or len(own) != len(inferred):
             return own if own is not None else inferred
         return tuple(i if s is None else s for s, i in zip(own, inferred, strict=True))

@@ -25,7 +25,10 @@ class Reshaped:
     allow_zero: bool = False
 
 
+#: What a new node reads: a value as it is, or in another shape.
 Operand: TypeAlias = ir.Value | Reshaped
+#: A scale may also be one number.
+Scale: TypeAlias = Operand | float
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Match:
     Attributes:
         op: the operator to emit.
         graph: the graph that holds ``output``'s producer.
-        inputs: the operator's inputs; None for the scale means a constant 1.
+        inputs: the operator's inputs; for the scale also a number, or None for 1.
         widen_x: cast the first input to ``dtype`` first (an exact, widening Cast).
         output: the value that the new node gives.
         sum: the residual sum that the new node gives as well, or None when nobody else reads it.
@@ -50,7 +53,7 @@ class Match:
 
     op: spec.Op
     graph: ir.Graph | ir.Function
-    inputs: tuple[Operand | None, ...]
+    inputs: tuple[Operand | float | None, ...]
     widen_x: bool
     output: ir.Value
     sum: ir.Value | None

@@ -8,7 +8,7 @@ from typing import TypeVar
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
-from rmsnorm_onnx.matcher.match import Operand
+from rmsnorm_onnx.matcher.match import Operand, Scale
 from rmsnorm_onnx.matcher.statistic import Statistic
 
 _Activation = TypeVar("_Activation", bound="Sigmoid")
@@ -62,7 +62,7 @@ class Normalized:
     narrowest: spec.DType
     nodes: tuple[ir.Node, ...]
     flat: ir.Node | None = None
-    scale: Operand | None = None
+    scale: Scale | None = None
     normalized_type: spec.DType | None = None
     gate: Operand | None = None
     scaled_type: spec.DType | None = None
@@ -88,7 +88,7 @@ class Normalized:
         """The same value, its left-over constant stated anew."""
         return replace(self, gain=gain)
 
-    def with_scale(self, scale: Operand, normalized_type: spec.DType) -> Normalized:
+    def with_scale(self, scale: Scale, normalized_type: spec.DType) -> Normalized:
         """The same value, the scale being part of how it was computed."""
         return replace(self, scale=scale, normalized_type=normalized_type)
 

@@ -51,10 +51,12 @@ def is_shape_of(context: Context, value: ir.Value | None, x: ir.Value) -> bool:
     return whole and isinstance(lengths, Lengths) and lengths.x is x and not lengths.multiplied
 
 
-def counts(context: Context, value: ir.Value, statistic: Statistic) -> bool:
-    """Whether ``value`` is the number of elements that ``statistic`` sums."""
+def counts(context: Context, value: ir.Value, statistic: Statistic, *, inverted: bool = False) -> bool:
+    """Whether ``value`` is the number of elements that ``statistic`` sums, or 1 over it."""
     lengths, rank = context.meaning(value), context.facts.rank(statistic.x)
-    if not isinstance(lengths, Lengths) or lengths.x is not statistic.x or rank is None:
+    if not isinstance(lengths, Lengths) or rank is None or lengths.inverted is not inverted:
+        return False
+    if context.unsigned_origin(lengths.x) is not statistic.x:
         return False
     if not lengths.multiplied and len(lengths.axes) != 1:
         return False

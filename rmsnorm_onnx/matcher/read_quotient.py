@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from enum import Enum, auto
 
 import onnx_ir as ir
@@ -11,6 +12,7 @@ from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import groups
 from rmsnorm_onnx.matcher.context import Context, Meaning
 from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS
+from rmsnorm_onnx.matcher.match import Scale
 from rmsnorm_onnx.matcher.normalized import Normalized, Sigmoid, Silu
 from rmsnorm_onnx.matcher.statistic import Flaw, Lengths, Statistic
 
@@ -51,11 +53,13 @@ def fit(context: Context, factor: ir.Value, x: ir.Value) -> Fit:
 
 def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: Statistic) -> Meaning | None:
     """``numerator`` divided by the root: the norm, if it is what was squared."""
-    scale = statistic.scale
-    if context.origin(numerator) is not statistic.x:
-        factor = _other_factor(context, numerator, statistic.x)
+    scale: Scale | None = statistic.scale
+    if context.unsigned_origin(numerator) is statistic.x:
+        statistic = replace(statistic, x=context.origin(numerator))
+    elif context.unrounded(numerator) is not statistic.x:
+        x, factor = _factors(context, numerator, statistic.x)
         if factor is not None and scale is None and fit(context, factor, statistic.x) is Fit.SCALE:
-            scale = factor
+            statistic, scale = replace(statistic, x=x), factor
         elif statistic.inverted and scale is None and fit(context, numerator, statistic.x) is Fit.SCALE:
             return statistic.multiplied_by(numerator, node)
         else:
@@ -73,21 +77,21 @@ def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: St
         return None
     statistic, gain = as_mean(context, statistic)
     nodes = (*statistic.nodes, node)
+    if statistic.is_mean and gain != 1 and scale is None:
+        scale, gain = gain, 1.0
     normalized = Normalized(node.outputs[0], None, statistic, gain, dtype, dtype, nodes)
     return normalized.with_scale(scale, statistic.dtype) if scale is not None else normalized
 
 
-def _other_factor(context: Context, product: ir.Value, x: ir.Value) -> ir.Value | None:
-    """The factor that ``product`` is made of beside x, or None."""
+def _factors(context: Context, product: ir.Value, x: ir.Value) -> tuple[ir.Value, ir.Value | None]:
+    """X, or its negative or magnitude, and the other factor that ``product`` is made of; None if it is not."""
     node = context.origin(product).producer()
     if node is None or node.op_type != "Mul" or node.domain not in DEFAULT_DOMAINS:
-        return None
-    a, b = node.inputs
-    if a is None or b is None:
-        return None
-    if context.origin(a) is x:
-        return b
-    return a if context.origin(b) is x else None
+        return x, None
+    for value, factor in (node.inputs, tuple(reversed(node.inputs))):
+        if value is not None and context.unsigned_origin(value) is x:
+            return context.origin(value), factor
+    return x, None
 
 
 def _mean_subtracted(context: Context, statistic: Statistic, node: ir.Node) -> Flaw | None:
@@ -96,6 +100,9 @@ def _mean_subtracted(context: Context, statistic: Statistic, node: ir.Node) -> F
         return None
     mean = context.origin(subtraction.inputs[1]).producer()
     if mean is None or mean.op_type not in {"ReduceMean", "GlobalAveragePool"}:
+        return None
+    minuend, averaged = subtraction.inputs[0], mean.inputs[0]
+    if minuend is None or averaged is None or context.origin(minuend) is not context.origin(averaged):
         return None
     return Flaw(spec.Why.MEAN_SUBTRACTED, node, f"'{statistic.x.name}' is x minus its mean")
 
@@ -127,15 +134,23 @@ def as_mean(context: Context, statistic: Statistic) -> tuple[Statistic, float]:
     ratio = statistic.factor * elements
     if ratio == 0 or abs(ratio - 1) <= 2.0 ** (1 - statistic.dtype.bits_of_precision):
         return statistic, 1.0
-    root = 1.0 / ratio
-    scaled = statistic.inverse().times(root**-0.5) if statistic.inverted else statistic.times(root**0.5)
+    upright = statistic.inverse() if statistic.inverted else statistic
+    scaled = upright.times(ratio**-0.5)
     assert scaled is not None
     return (scaled.inverse() if statistic.inverted else scaled), ratio**-0.5
+
+
+def settle(context: Context, statistic: Statistic) -> Statistic:
+    """A sum that has just been divided by the number of its elements is a mean from here on."""
+    mean, gain = (statistic, math.nan) if statistic.is_mean else as_mean(context, statistic)
+    return replace(mean, is_mean=True, factor=1.0) if gain == 1 else statistic
 
 
 def multiply_normalized(context: Context, node: ir.Node, normalized: Normalized, other: ir.Value) -> Meaning | None:
     """A norm times something: the scale, the gate, or the constant that makes up for a missing 1/n."""
     number = context.constants.single(other)
+    if number == 1 and context.exact_source(node.outputs[0]) is not None:
+        return normalized.cast(node, normalized.dtype)
     if normalized.gain != 1 and number is not None and number > 0:
         product = normalized.times(number, node)
         tolerance = 2.0 ** (2 - normalized.dtype.bits_of_precision)

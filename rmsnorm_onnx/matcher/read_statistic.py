@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final
 
 import onnx_ir as ir
 
@@ -11,9 +10,7 @@ from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import read_lengths
 from rmsnorm_onnx.matcher.context import Context, Meaning
 from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS
-from rmsnorm_onnx.matcher.statistic import Flaw, Squared, Statistic
-
-_SIGNLESS: Final = frozenset({"Abs", "Neg"})
+from rmsnorm_onnx.matcher.statistic import Flaw, Lengths, Squared, Statistic
 
 
 def square(context: Context, node: ir.Node, operand: ir.Value, flaw: Flaw | None = None) -> Squared:
@@ -22,13 +19,7 @@ def square(context: Context, node: ir.Node, operand: ir.Value, flaw: Flaw | None
     if dtype is None:
         flaw = flaw or _type_flaw(context, node, operand)
         dtype = spec.DType.FLOAT
-    x = context.origin(operand)
-    producer = x.producer()
-    while producer is not None and producer.op_type in _SIGNLESS and producer.domain in DEFAULT_DOMAINS:
-        assert producer.inputs[0] is not None
-        x = context.origin(producer.inputs[0])
-        producer = x.producer()
-    return Squared(x, dtype, (node,), flaw=flaw)
+    return Squared(context.unsigned_origin(operand), dtype, (node,), flaw=flaw)
 
 
 def _product(context: Context, value: ir.Value) -> Squared | None:
@@ -166,11 +157,14 @@ def bound(context: Context, node: ir.Node) -> Meaning | None:
     if not isinstance(statistic, Statistic):
         return None
     if node.op_type == "Clip" and ("max" in node.attributes or (len(others) > 1 and others[1] is not None)):
-        return None
+        return statistic.flawed(spec.Why.NOT_A_MEAN, node, "the mean has an upper bound").computed_by(node)
     if node.op_type == "Clip" and "min" in node.attributes:
         limits: list[float | None] = [node.attributes["min"].as_float()]
     else:
         limits = [context.constants.single(other) for other in others if other is not None]
+    if None in limits:
+        detail = "the lower bound is not one constant"
+        return statistic.flawed(spec.Why.EPSILON_NOT_CONSTANT, node, detail).computed_by(node)
     bounded: Statistic | None = statistic
     for limit in limits:
         bounded = bounded.at_least(limit) if bounded is not None and limit is not None else None
@@ -184,9 +178,17 @@ def root(context: Context, node: ir.Node) -> Meaning | None:
     return rooted.computed_by(node) if rooted is not None else None
 
 
-def reciprocal(context: Context, node: ir.Node) -> Meaning | None:
-    """1 / statistic."""
+def magnitude(context: Context, node: ir.Node) -> Meaning | None:
+    """Abs of a statistic, which is not negative anyway."""
     statistic = context.meaning(node.inputs[0])
+    return statistic.computed_by(node) if isinstance(statistic, Statistic) else None
+
+
+def reciprocal(context: Context, node: ir.Node) -> Meaning | None:
+    """1 / statistic, or 1 / the number of averaged elements."""
+    statistic = context.meaning(node.inputs[0])
+    if isinstance(statistic, Lengths):
+        return statistic.inverse()
     return statistic.inverse().computed_by(node) if isinstance(statistic, Statistic) else None
 
 

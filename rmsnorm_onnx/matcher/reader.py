@@ -52,6 +52,11 @@ def _multiply(context: Context, node: ir.Node) -> Meaning | None:
         squared = statistic.square() if isinstance(statistic, Statistic) else None
         return squared.computed_by(node) if squared is not None else read_statistic.square(context, node, a)
     for first, second in ((a, b), (b, a)):
+        statistic = context.meaning(first)
+        divides = isinstance(statistic, Statistic) and statistic.rooted and statistic.inverted
+        if isinstance(statistic, Statistic) and divides and context.unsigned_origin(second) is statistic.x:
+            return read_quotient.quotient(context, node, second, statistic)
+    for first, second in ((a, b), (b, a)):
         meaning, other = context.meaning(first), context.meaning(second)
         if isinstance(meaning, Sigmoid) and not isinstance(meaning, Silu) and context.origin(second) is meaning.z:
             return Silu(meaning.z, meaning.argument, meaning.dtype, (*meaning.nodes, node))
@@ -60,8 +65,9 @@ def _multiply(context: Context, node: ir.Node) -> Meaning | None:
             return meaning.times(number).computed_by(node)
         if isinstance(meaning, Statistic):
             if number is not None:
-                product = meaning.times(number)
-                return product.computed_by(node) if product is not None else None
+                return _scaled_statistic(context, node, meaning, second, number)
+            if not meaning.is_mean and read_lengths.counts(context, second, meaning, inverted=True):
+                return meaning.averaged().computed_by(node)
             if meaning.rooted and meaning.inverted and not isinstance(other, Statistic):
                 return read_quotient.quotient(context, node, second, meaning)
         if isinstance(meaning, Normalized) and (not isinstance(other, Normalized) or other.parent is None):
@@ -85,11 +91,12 @@ def _divide(context: Context, node: ir.Node) -> Meaning | None:
     if a is None or b is None:
         return None
     above, below = context.meaning(a), context.meaning(b)
+    if isinstance(below, Lengths) and context.constants.single(a) == 1:
+        return below.inverse()
     if isinstance(below, Statistic):
         number = context.constants.single(a)
         if number is not None:
-            inverse = below.inverse().times(number) if number > 0 else None
-            return inverse.computed_by(node) if inverse is not None else None
+            return _scaled_statistic(context, node, below.inverse(), a, number)
         if below.rooted and not below.inverted and not isinstance(above, Statistic):
             return read_quotient.quotient(context, node, a, below)
         return None
@@ -102,8 +109,20 @@ def _divide(context: Context, node: ir.Node) -> Meaning | None:
         return above.times(1 / number).computed_by(node)
     if isinstance(above, Statistic):
         divided = above.times(1 / number)
-        return divided.computed_by(node) if divided is not None else None
+        return read_quotient.settle(context, divided).computed_by(node) if divided is not None else None
     return None
+
+
+def _scaled_statistic(
+    context: Context, node: ir.Node, statistic: Statistic, factor: ir.Value, number: float
+) -> Meaning | None:
+    """A statistic times a constant: part of the mean, or, once 1/n is there and the root inverted, a scale."""
+    if number == 1:
+        return statistic.computed_by(node)
+    if statistic.is_mean and statistic.rooted and statistic.inverted and statistic.scale is None:
+        return statistic.multiplied_by(factor, node)
+    product = statistic.times(number)
+    return read_quotient.settle(context, product).computed_by(node) if product is not None else None
 
 
 def _add(context: Context, node: ir.Node) -> Meaning | None:
@@ -132,6 +151,7 @@ def _reshape(context: Context, node: ir.Node) -> Meaning | None:
 
 _DOMAINS: Final = DEFAULT_DOMAINS | {"com.microsoft"}
 _RULES: Final[dict[str, Rule]] = {
+    "Abs": read_statistic.magnitude,
     "Add": _add,
     "Cast": read_quotient.carry,
     "CastLike": read_quotient.carry,

@@ -9,8 +9,8 @@ import onnx_ir as ir
 
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import surround
-from rmsnorm_onnx.matcher.context import CASTS, COPIES, Context, widens
-from rmsnorm_onnx.matcher.match import Findings, Match, NearMiss, Operand
+from rmsnorm_onnx.matcher.context import CASTS, Context, widens
+from rmsnorm_onnx.matcher.match import Findings, Match, NearMiss, Operand, Scale
 from rmsnorm_onnx.matcher.normalized import Normalized
 from rmsnorm_onnx.matcher.statistic import Flaw
 
@@ -62,23 +62,29 @@ def _is_inner(context: Context, norm: Normalized) -> bool:
         if not isinstance(child, Normalized) or child.parent is not norm.value or not same_graph:
             return False
         children.append(child)
-    if len(children) > 1:
+    if len(children) > 1 and norm.gain == 1:
         # Two norms that share one quotient; any other fork would compute the same norm twice.
         return norm.scale is None and all(child.scale is not None and child.gate is None for child in children)
     return bool(children)
 
 
 def _without_trailing_casts(context: Context, norm: Normalized) -> Normalized:
-    """A last Cast belongs to the norm only when it leads back to x's own type."""
+    """The last value that belongs to the norm: a Cast only where it rounds back to x's own type.
+
+    A gate that cannot be taken in, because X would have to be widened and the gate with it, stays outside too.
+    """
+    x_type = context.facts.float_type(norm.x)
+    homes = {x_type, surround.ungated_type(context, norm.x)}
     while norm.parent is not None:
         node = norm.value.producer()
         assert node is not None
-        if node.op_type not in CASTS | COPIES | {"Reshape"}:
+        gate_stays = norm.gate is not None and x_type is not None and widens(x_type, norm.dtype)
+        copies = context.exact_source(norm.value) is not None
+        if not gate_stays and not copies and node.op_type not in CASTS | {"Reshape"}:
             return norm
-        rounded_since = norm.narrowest.bits_of_precision < norm.dtype.bits_of_precision
-        back_home = norm.dtype in {context.facts.float_type(norm.x), surround.ungated_type(context, norm.x)}
-        settled = not rounded_since or (norm.scale is None and norm.gate is None)
-        if node.op_type != "Reshape" and back_home and settled:
+        rounds = node.op_type in CASTS and not copies
+        rounded_before = norm.narrowest.bits_of_precision < norm.dtype.bits_of_precision
+        if not gate_stays and rounds and norm.dtype in homes and not rounded_before:
             return norm
         parent = context.meaning(norm.parent)
         assert isinstance(parent, Normalized)
@@ -113,9 +119,9 @@ def _match(context: Context, norm: Normalized, claimed: set[ir.Node]) -> Match:
     x, t = norm.x, context.facts.float_type(norm.x)
     assert t is not None
     nodes = in_order(with_sources(context, norm.nodes, x))
-    scale = context.origin(norm.scale) if isinstance(norm.scale, ir.Value) else norm.scale
+    scale: Scale | None = context.origin(norm.scale) if isinstance(norm.scale, ir.Value) else norm.scale
     op, residual = spec.RMS, None
-    inputs: tuple[Operand | None, ...] = (x, scale)
+    inputs: tuple[Operand | float | None, ...] = (x, scale)
     widen_x, dtype = widens(t, norm.dtype), norm.dtype if widens(t, norm.dtype) else t
     if norm.addends is not None:
         op, inputs, residual = spec.SKIP, (*norm.addends, scale), norm.total

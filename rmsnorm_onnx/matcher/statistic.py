@@ -141,3 +141,8 @@ class Lengths:
     x: ir.Value
     axes: tuple[int, ...]
     multiplied: bool = False
+    inverted: bool = False
+
+    def inverse(self) -> Lengths:
+        """1 / their product."""
+        return replace(self, inverted=not self.inverted)

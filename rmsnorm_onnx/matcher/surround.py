@@ -11,7 +11,7 @@ from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import groups
 from rmsnorm_onnx.matcher.context import Context, widens
 from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS
-from rmsnorm_onnx.matcher.match import Operand, Reshaped
+from rmsnorm_onnx.matcher.match import Operand, Reshaped, Scale
 from rmsnorm_onnx.matcher.normalized import Normalized, Silu
 
 _ADDITIONS = frozenset({"Add", "Sum"})
@@ -92,7 +92,7 @@ def _between(context: Context, value: ir.Value, source: ir.Value) -> list[ir.Nod
     return nodes
 
 
-def residual(context: Context, norm: Normalized, scale: Operand | None, claimed: set[ir.Node]) -> ir.Node | None:
+def residual(context: Context, norm: Normalized, scale: Scale | None, claimed: set[ir.Node]) -> ir.Node | None:
     """The Add of two equally shaped values that gives x, if this norm may take it in."""
     node = norm.x.producer()
     if node is None or node.op_type not in _ADDITIONS or node.domain not in DEFAULT_DOMAINS or node in claimed:
@@ -105,7 +105,7 @@ def residual(context: Context, norm: Normalized, scale: Operand | None, claimed:
     if node.graph is not norm.nodes[-1].graph:
         return None
     needed = scale.value if isinstance(scale, Reshaped) else scale
-    return node if needed is None or not _depends_on(needed, norm.x) else None
+    return node if not isinstance(needed, ir.Value) or not _depends_on(needed, norm.x) else None
 
 
 def _depends_on(value: ir.Value, source: ir.Value) -> bool:

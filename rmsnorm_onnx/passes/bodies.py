@@ -1,14 +1,15 @@
-"""Stores the operators' function bodies in a model, so that it runs where the library is not registered."""
+"""What the own operators need of the model around them: domain imports, function bodies, the types of old opsets."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
-from rmsnorm_onnx.function import OPTIONAL_STEPS, Form, function_proto
+from rmsnorm_onnx.function import OPTIONAL_STEPS, RESULT_TYPE, Form, function_proto
+from rmsnorm_onnx.matcher import Match
 
 
 def operator_nodes(model: ir.Model) -> Iterator[ir.Node]:
@@ -17,12 +18,21 @@ def operator_nodes(model: ir.Model) -> Iterator[ir.Node]:
         yield from (node for node in graph.all_nodes() if node.domain == spec.DOMAIN)
 
 
-def import_domain(model: ir.Model) -> None:
-    """Declare the domain where its operators are used."""
-    model.graph.opset_imports[spec.DOMAIN] = spec.VERSION
+def import_domain(model: ir.Model, domain: str, version: int) -> None:
+    """Declare a domain where its operators are used."""
+    model.graph.opset_imports.setdefault(domain, version)
     for function in model.functions.values():
-        if function.domain != spec.DOMAIN and any(n.domain == spec.DOMAIN for n in function.graph.all_nodes()):
-            function.opset_imports[spec.DOMAIN] = spec.VERSION
+        if function.domain != domain and any(n.domain == domain for n in function.graph.all_nodes()):
+            function.opset_imports.setdefault(domain, version)
+
+
+def name_result_types(model: ir.Model, emitted: Iterable[tuple[Match, ir.Node]]) -> None:
+    """Write T as an attribute where the opset has no CastLike."""
+    if not Form(model.graph.opset_imports[""]).names_result_type:
+        return
+    for match, node in emitted:
+        if node.domain == spec.DOMAIN:
+            node.attributes.add(ir.AttrInt64(RESULT_TYPE, int(match.dtype)))
 
 
 def add_bodies(model: ir.Model) -> None:

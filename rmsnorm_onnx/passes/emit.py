@@ -1,4 +1,4 @@
-"""Carries one match out: builds the node that the match describes and puts it in the old nodes' place."""
+"""Carries one emission out: builds the node that stands for a match and puts it in the old nodes' place."""
 
 from __future__ import annotations
 
@@ -9,47 +9,48 @@ import numpy as np
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
-from rmsnorm_onnx.function import RESULT_TYPE
 from rmsnorm_onnx.matcher import Match
-from rmsnorm_onnx.matcher.match import Operand
+from rmsnorm_onnx.matcher.match import Reshaped
+from rmsnorm_onnx.passes.target import Emission
 
 METADATA: Final = f"{spec.DOMAIN}."
+WRITTEN_BY: Final = f"{METADATA}pass"
 Current = Callable[[ir.Value], ir.Value]
 
 
-def emit(match: Match, current: Current, *, names_result_type: bool) -> tuple[ir.Node, dict[ir.Value, ir.Value]]:
-    """Insert the new nodes of ``match`` into its graph and let all consumers read them.
+def emit(emission: Emission, current: Current) -> tuple[ir.Node, dict[ir.Value, ir.Value]]:
+    """Insert the new nodes of a match into its graph and let all consumers read them.
 
     Args:
-        match: what to emit; its old nodes stay, without consumers, for the sweep.
+        emission: what to emit; the match's old nodes stay, without consumers, for the sweep.
         current: gives the value that stands for one of the match's values after earlier matches.
-        names_result_type: also write the attribute RESULT_TYPE.
 
     Returns:
         The operator's node, and the values that were replaced, each with the value that replaces it.
     """
+    match, operator = emission.match, emission.operator
     tape = _Tape(match)
-    inputs = [tape.one() if operand is None else tape.operand(operand, current) for operand in match.inputs]
+    given = (1.0 if operand is None else operand for operand in match.inputs)
+    inputs = [tape.full(o, emission.ones_shape) if isinstance(o, float) else tape.operand(o, current) for o in given]
+    total = None
+    if emission.adds:
+        total = tape.add(inputs[0], inputs[1])
+        inputs = [total, inputs[2]]
     if match.widen_x:
-        inputs[0] = tape.cast(inputs[0], match.dtype)
-    # The gate and the residual come as T already; only a lone X may have to be widened.
-    attributes = _attributes(match)
-    if names_result_type:
-        attributes.append(ir.AttrInt64(RESULT_TYPE, int(match.dtype)))
+        inputs[0] = tape.cast(inputs[0], match.dtype, "x_")
+    # The gate and the residual come as T already; only a lone X, or a scale, may have to be widened.
+    if emission.converts_scale:
+        inputs[-1] = tape.cast(inputs[-1], match.dtype, "scale_")
     old = match.output.producer()
     assert old is not None
-    node = ir.Node(
-        spec.DOMAIN,
-        match.op.name,
-        inputs,
-        attributes,
-        num_outputs=len(match.op.outputs),
-        name=old.name or f"{match.op.name}_{match.output.name}",
-        metadata_props={
-            f"{METADATA}pass": "FuseRmsNorm",
+    node = operator.node(match, inputs)
+    node.name = old.name or f"{operator.op_type}_{match.output.name}"
+    node.metadata_props.update(
+        {
+            WRITTEN_BY: "FuseRmsNorm",
             f"{METADATA}pattern": match.pattern,
             f"{METADATA}replaced": ", ".join(node_name(n) for n in match.nodes),
-        },
+        }
     )
     tape.nodes.append(node)
     output = node.outputs[0]
@@ -63,7 +64,7 @@ def emit(match: Match, current: Current, *, names_result_type: bool) -> tuple[ir
     for unread in node.outputs[1:]:
         unread.name = spec.LeftOut()
     if match.sum is not None:
-        replaced[match.sum] = node.outputs[1]
+        replaced[match.sum] = total if total is not None else node.outputs[operator.sum_output or 0]
     for before, after in replaced.items():
         _take_over(before, after)
     graph = old.graph
@@ -86,13 +87,17 @@ class _Tape:
         self._match = match
         self.nodes: list[ir.Node] = []
 
-    def one(self) -> ir.Value:
-        """A constant scale of 1, which the kernels recognize and skip."""
-        dtype = ir.DataType(int(self._match.dtype))
-        tensor = ir.tensor(np.ones(1, dtype.numpy()), dtype)
-        return self._append("Constant", [], [ir.AttrTensor("value", tensor)], "scale_of_1", dtype, ir.Shape([1]))
+    def full(self, number: float, shape: tuple[int, ...]) -> ir.Value:
+        """A constant scale: of 1 in T (the kernels recognize and skip it), else as precise as the arithmetic."""
+        dtype = ir.DataType(int(self._match.dtype if number == 1 else self._match.stash_type))
+        tensor = ir.tensor(np.full(shape, number, dtype.numpy()), dtype)
+        return self._append("Constant", [], [ir.AttrTensor("value", tensor)], "scale_value", dtype, ir.Shape(shape))
 
-    def operand(self, operand: Operand, current: Current) -> ir.Value:
+    def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        """The sum of two values of type T and one shape."""
+        return self._append("Add", [a, b], [], "sum", ir.DataType(int(self._match.dtype)), a.shape)
+
+    def operand(self, operand: ir.Value | Reshaped, current: Current) -> ir.Value:
         """A value as the operator reads it."""
         if isinstance(operand, ir.Value):
             return current(operand)
@@ -121,10 +126,11 @@ class _Tape:
         size = ir.Shape([len(lengths)])
         return self._append("Constant", [], attributes, f"{source.name}_groups", ir.DataType.INT64, size)
 
-    def cast(self, value: ir.Value, dtype: spec.DType) -> ir.Value:
-        """``value`` as another type."""
+    def cast(self, value: ir.Value, dtype: spec.DType, prefix: str = "") -> ir.Value:
+        """``value`` as another type; ``prefix`` tells its name from another cast's."""
         to = ir.DataType(int(dtype))
-        return self._append("Cast", [value], [ir.AttrInt64("to", to.value)], to.name.lower(), to, value.shape)
+        suffix = f"{prefix}{to.name.lower()}"
+        return self._append("Cast", [value], [ir.AttrInt64("to", to.value)], suffix, to, value.shape)
 
     def _append(
         self,
@@ -141,22 +147,6 @@ class _Tape:
         node.outputs[0].type, node.outputs[0].shape = ir.TensorType(dtype), shape
         self.nodes.append(node)
         return node.outputs[0]
-
-
-def _attributes(match: Match) -> list[ir.Attr]:
-    """Every attribute of the operator, written out: a library's schema hides a function's defaults."""
-    epsilon, epsilon_low = spec.float32_pair(match.epsilon)
-    values: dict[str, tuple[int, ...] | int | float] = {
-        "axes": match.axes,
-        "epsilon": epsilon,
-        "epsilon_low": epsilon_low if match.stash_type is spec.DType.DOUBLE else 0.0,
-        "epsilon_outside": match.epsilon_outside,
-        "floor": match.floor,
-        "stash_type": int(match.stash_type),
-        "normalized_type": int(match.normalized_type),
-        "scaled_type": int(match.scaled_type),
-    }
-    return [ir.Attr(a.name, ir.AttributeType[a.kind.value], values[a.name]) for a in match.op.attributes]
 
 
 def _take_over(before: ir.Value, after: ir.Value) -> None:

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from rmsnorm_onnx import spec
-from rmsnorm_onnx.function import Form
-from rmsnorm_onnx.matcher import Match, NearMiss, find
-from rmsnorm_onnx.passes.bodies import add_bodies, import_domain
+from rmsnorm_onnx import modelfile, spec
+from rmsnorm_onnx.errors import InvalidInput
+from rmsnorm_onnx.matcher import NearMiss, find
+from rmsnorm_onnx.passes.bodies import add_bodies, import_domain, name_result_types
 from rmsnorm_onnx.passes.emit import emit, node_name
+from rmsnorm_onnx.passes.explain import explain
 from rmsnorm_onnx.passes.opset import raise_opset
 from rmsnorm_onnx.passes.sweep import sweep
+from rmsnorm_onnx.passes.target import TARGETS, Decision, Emission, Target, decide
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,13 @@ class LeftAlone:
         node: the name of the node where it shows.
         why: the reason.
         detail: what was found there.
+        tree: the nodes around it, one line each, the offending one marked, and what to change.
     """
 
     node: str
     why: spec.Why
     detail: str
+    tree: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,31 +67,43 @@ class Options:
     """What the pass may do.
 
     Attributes:
+        target: which operators to write; one of TARGETS.
         adopt: also take over nodes that are RMS norms already (ONNX-23's, onnxruntime's).
         body: store function bodies, so that the model runs without the library as well.
+        convert: raise the model's opset where the target needs a higher one; this replaces ``model.graph``.
     """
 
+    target: str = "rmsnorm"
     adopt: bool = True
     body: bool = True
+    convert: bool = True
+
+    def __post_init__(self) -> None:
+        """Raises InvalidInput for a target that does not exist."""
+        if self.target not in TARGETS:
+            raise InvalidInput(f"there is no target '{self.target}'; the targets are {', '.join(TARGETS)}")
 
 
 def fuse(model: ir.Model, options: Options | None = None) -> Outcome:
-    """Fuse all that ``find`` matches, in place."""
+    """Fuse all that ``find`` matches and the target can express, in place."""
     options = options or Options()
-    findings = find(model, adopt=options.adopt)
-    if not findings.matches:
-        return Outcome((), _by_name(findings.near_misses))
-    if model.graph.opset_imports.get("", 0) < spec.MINIMUM_OPSET:
-        reason = raise_opset(model, spec.MINIMUM_OPSET)
+    target = TARGETS[options.target]
+    # A model that another tool has read lists them no more; without them it could not be saved.
+    modelfile.list_all_outputs(model)
+    decision = decide(model, find(model, adopt=options.adopt), target)
+    if decision.emissions and model.graph.opset_imports.get("", 0) < target.opset:
+        reason = raise_opset(model, target.opset) if options.convert else _not_raised(model, target)
         if reason is not None:
-            too_old = (NearMiss(match.nodes[-1], spec.Why.OPSET, reason) for match in findings.matches)
-            return Outcome((), _by_name((*findings.near_misses, *too_old)))
-        findings = find(model, adopt=options.adopt)
-    fused = _apply(model, findings.matches)
-    import_domain(model)
-    if options.body:
+            too_old = (NearMiss(e.match.nodes[-1], spec.Why.OPSET, reason) for e in decision.emissions)
+            return Outcome((), _by_name((*decision.near_misses, *too_old)))
+        decision = decide(model, find(model, adopt=options.adopt), target)
+    near_misses = _by_name(decision.near_misses)
+    if not decision.emissions:
+        return Outcome((), near_misses)
+    fused = _apply(model, decision)
+    if options.body and target.stores_bodies:
         add_bodies(model)
-    return Outcome(fused, _by_name(findings.near_misses))
+    return Outcome(fused, near_misses)
 
 
 def plan(model: ir.Model, options: Options | None = None) -> Outcome:
@@ -95,11 +111,15 @@ def plan(model: ir.Model, options: Options | None = None) -> Outcome:
     return fuse(model.clone(), options)
 
 
+def _not_raised(model: ir.Model, target: Target) -> str:
+    return f"the opset is {model.graph.opset_imports.get('', 0)}, and {target.opset} is needed; raise it first"
+
+
 def _by_name(near_misses: Iterable[NearMiss]) -> tuple[LeftAlone, ...]:
-    return tuple(LeftAlone(node_name(miss.node), miss.why, miss.detail) for miss in near_misses)
+    return tuple(LeftAlone(node_name(miss.node), miss.why, miss.detail, explain(miss)) for miss in near_misses)
 
 
-def _apply(model: ir.Model, matches: tuple[Match, ...]) -> tuple[Fused, ...]:
+def _apply(model: ir.Model, decision: Decision) -> tuple[Fused, ...]:
     replaced: dict[ir.Value, ir.Value] = {}
 
     def current(value: ir.Value) -> ir.Value:
@@ -107,31 +127,39 @@ def _apply(model: ir.Model, matches: tuple[Match, ...]) -> tuple[Fused, ...]:
             value = replaced[value]
         return value
 
-    names_result_type = Form(model.graph.opset_imports[""]).names_result_type
-    fused = []
-    for match in matches:
+    fused, emitted = [], []
+    for emission in decision.emissions:
+        match = emission.match
         output, names = match.output.name or "", tuple(map(node_name, match.nodes))
-        node, fresh = emit(match, current, names_result_type=names_result_type)
+        node, fresh = emit(emission, current)
         replaced |= fresh
-        fused.append(Fused(match.op.name, node_name(node), output, match.pattern, names))
-    sweep(node for match in matches for node in match.nodes)
-    for graph in {id(match.graph): match.graph for match in matches if match.sum is not None}.values():
+        emitted.append((match, node))
+        fused.append(Fused(node.op_type, node_name(node), output, match.pattern, names))
+    sweep(node for match, _ in emitted for node in match.nodes)
+    for graph in {id(match.graph): match.graph for match, _ in emitted if match.sum is not None}.values():
         graph.sort()
+    name_result_types(model, emitted)
+    _import_domains(model, decision.emissions)
     return tuple(fused)
 
 
+def _import_domains(model: ir.Model, emissions: Iterable[Emission]) -> None:
+    for domain, version in {(e.operator.domain, e.operator.version) for e in emissions if e.operator.domain}:
+        import_domain(model, domain, version)
+
+
 class FuseRmsNorm(ir.passes.InPlacePass):
-    """Replaces RMS norms by the operators of the domain ``pkg.rmsnorm_onnx``.
+    """Replaces RMS norms by the operators of a target: by default those of the domain ``pkg.rmsnorm_onnx``.
 
     1. Every spelling the matcher understands becomes one node: plain, residual or gated.
     2. Values that others read, graph outputs among them, keep their names, types and shapes.
     3. Nodes and initializers that only the old form used are removed; nothing else is touched.
-    4. It does not act on near misses, nor on nodes of its own domain: a second run changes nothing.
+    4. It does not act on near misses, nor on nodes of the target itself: a second run changes nothing.
     """
 
-    def __init__(self, *, adopt: bool = True, body: bool = True) -> None:
+    def __init__(self, *, target: str = "rmsnorm", adopt: bool = True, body: bool = True) -> None:
         super().__init__()
-        self._options = Options(adopt=adopt, body=body)
+        self._options = Options(target, adopt, body)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Fuse in place."""
