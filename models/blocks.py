@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from transformers.models.kimi_linear.modeling_kimi_linear import KimiLinearRMSNo
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.llama4.modeling_llama4 import Llama4TextL2Norm
 
+from block import CHANNELS, LAST, NCHW, SIDE, WIDTH, Block
 from norms import (
     ChannelRMSNorm,
     FunctionalRMSNorm,
@@ -23,22 +23,16 @@ from norms import (
     LengthRMSNorm,
     UnitLengthRMSNorm,
 )
-from source import Inputs, Shape, Source
-from weights import randomize_norms
-
-_WIDTH = 32
-_CHANNELS = 8
-_SIDE = 4
 
 
 class FeedForward(nn.Module):
     """Two pre-norm feed-forward layers (SwiGLU) with residuals, and a last norm."""
 
-    def __init__(self, norm: Callable[[], nn.Module]) -> None:
+    def __init__(self, norm: Callable[[], nn.Module], width: int = WIDTH) -> None:
         super().__init__()
         self.norms = nn.ModuleList(norm() for _ in range(3))
-        self.up = nn.ModuleList(nn.Linear(_WIDTH, 2 * _WIDTH, bias=False) for _ in range(2))
-        self.down = nn.ModuleList(nn.Linear(_WIDTH, _WIDTH) for _ in range(2))
+        self.up = nn.ModuleList(nn.Linear(width, 2 * width, bias=False) for _ in range(2))
+        self.down = nn.ModuleList(nn.Linear(width, width) for _ in range(2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """X plus two feed-forward layers, normed."""
@@ -53,9 +47,9 @@ class Gated(nn.Module):
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
-        self.up = nn.Linear(_WIDTH, 2 * _WIDTH)
+        self.up = nn.Linear(WIDTH, 2 * WIDTH)
         self.norm = norm
-        self.down = nn.Linear(_WIDTH, _WIDTH)
+        self.down = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Project, norm with the gate, project."""
@@ -68,9 +62,9 @@ class Image(nn.Module):
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
-        self.first = nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1)
+        self.first = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
         self.norm = norm
-        self.second = nn.Conv2d(_CHANNELS, _CHANNELS, 1)
+        self.second = nn.Conv2d(CHANNELS, CHANNELS, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve, norm, activate, convolve."""
@@ -82,8 +76,8 @@ class Branch(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.outer = nn.RMSNorm(_WIDTH, eps=1e-6)
-        self.inner = nn.RMSNorm(_WIDTH, eps=1e-6)
+        self.outer = nn.RMSNorm(WIDTH, eps=1e-6)
+        self.inner = nn.RMSNorm(WIDTH, eps=1e-6)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Norm, and norm again unless the values are enormous."""
@@ -111,7 +105,7 @@ class Scripted(nn.Module):
     def __init__(self, function: Callable[..., torch.Tensor]) -> None:
         super().__init__()
         self.norm = ScriptedRMSNorm(function)
-        self.down = nn.Linear(_WIDTH, _WIDTH)
+        self.down = nn.Linear(WIDTH, WIDTH)
 
     def forward(self, x: torch.Tensor, control: torch.Tensor) -> torch.Tensor:
         """The scripted norm, then a projection."""
@@ -124,124 +118,88 @@ class ScriptedRMSNorm(nn.Module):
     def __init__(self, function: Callable[..., torch.Tensor]) -> None:
         super().__init__()
         self.function = function
-        self.weight = nn.Parameter(torch.ones(_WIDTH))
+        self.weight = nn.Parameter(torch.ones(WIDTH))
 
     def forward(self, x: torch.Tensor, control: torch.Tensor) -> torch.Tensor:
         """The function, given the weight."""
         return self.function(x, self.weight, control)
 
 
-@dataclass(frozen=True)
-class Block:
-    """A block, how it is described, and its inputs besides x."""
-
-    label: str
-    config: dict[str, Any]
-    make: Callable[[], nn.Module]
-    image: bool = False
-    control: torch.Tensor | None = None
-
-
-_LAST: dict[str, Any] = {"width": _WIDTH}
-_NCHW: dict[str, Any] = {"channels": _CHANNELS, "height": _SIDE, "width": _SIDE}
-
-
 def _of_transformers(norm: type[nn.Module], *arguments: int) -> Block:
     label = f"transformers.{norm.__name__} in a feed-forward block"
-    return Block(label, _LAST, lambda: FeedForward(lambda: norm(*arguments)))
+    return Block(label, LAST, lambda: FeedForward(lambda: norm(*arguments)))
 
 
 def _of_transformers_gated(norm: Callable[..., nn.Module], **options: Any) -> Block:
     label = f"transformers.{norm.__name__} in a gated block"
-    return Block(label, {**_LAST, **options}, lambda: Gated(norm(_WIDTH, **options)))
+    return Block(label, {**LAST, **options}, lambda: Gated(norm(WIDTH, **options)))
 
 
 BLOCKS: dict[str, Block] = {
     "torch-rmsnorm": Block(
         "torch.nn.RMSNorm(32, eps=1e-6)",
-        _LAST,
-        lambda: FeedForward(lambda: nn.RMSNorm(_WIDTH, eps=1e-6)),
+        LAST,
+        lambda: FeedForward(lambda: nn.RMSNorm(WIDTH, eps=1e-6)),
     ),
     "torch-rmsnorm-noweight": Block(
         "torch.nn.RMSNorm(32, elementwise_affine=False)",
-        _LAST,
-        lambda: FeedForward(lambda: nn.RMSNorm(_WIDTH, elementwise_affine=False)),
+        LAST,
+        lambda: FeedForward(lambda: nn.RMSNorm(WIDTH, elementwise_affine=False)),
     ),
     "torch-rmsnorm-axes3": Block(
         "torch.nn.RMSNorm((8, 4, 4), eps=1e-5)",
-        _NCHW,
-        lambda: Image(nn.RMSNorm((_CHANNELS, _SIDE, _SIDE), eps=1e-5)),
+        NCHW,
+        lambda: Image(nn.RMSNorm((CHANNELS, SIDE, SIDE), eps=1e-5)),
         image=True,
     ),
     "torch-rmsnorm-axes2": Block(
         "torch.nn.RMSNorm((4, 4), eps=1e-5)",
-        _NCHW,
-        lambda: Image(nn.RMSNorm((_SIDE, _SIDE), eps=1e-5)),
+        NCHW,
+        lambda: Image(nn.RMSNorm((SIDE, SIDE), eps=1e-5)),
         image=True,
     ),
     "functional": Block(
         "torch.nn.functional.rms_norm",
-        _LAST,
-        lambda: FeedForward(lambda: FunctionalRMSNorm(_WIDTH)),
+        LAST,
+        lambda: FeedForward(lambda: FunctionalRMSNorm(WIDTH)),
     ),
     "unit-length": Block(
         "torch.nn.functional.normalize(x, dim=-1) * sqrt(width) * weight",
-        _LAST,
-        lambda: FeedForward(lambda: UnitLengthRMSNorm(_WIDTH)),
+        LAST,
+        lambda: FeedForward(lambda: UnitLengthRMSNorm(WIDTH)),
     ),
     "length": Block(
         "weight * x / (x.norm(2, -1) / sqrt(width) + eps)",
-        _LAST,
-        lambda: FeedForward(lambda: LengthRMSNorm(_WIDTH)),
+        LAST,
+        lambda: FeedForward(lambda: LengthRMSNorm(WIDTH)),
     ),
     "channel": Block(
         "x / sqrt(x.square().mean(1) + eps) * weight",
-        _NCHW,
-        lambda: Image(ChannelRMSNorm(_CHANNELS)),
+        NCHW,
+        lambda: Image(ChannelRMSNorm(CHANNELS)),
         image=True,
     ),
     "gated": Block(
-        "norm(x) * weight * (gate * sigmoid(gate))", _LAST, lambda: Gated(GatedRMSNorm(_WIDTH))
+        "norm(x) * weight * (gate * sigmoid(gate))", LAST, lambda: Gated(GatedRMSNorm(WIDTH))
     ),
-    "llama-norm": _of_transformers(LlamaRMSNorm, _WIDTH),
-    "gemma4-norm": _of_transformers(Gemma4RMSNorm, _WIDTH),
+    "llama-norm": _of_transformers(LlamaRMSNorm, WIDTH),
+    "gemma4-norm": _of_transformers(Gemma4RMSNorm, WIDTH),
     "llama4-norm": _of_transformers(Llama4TextL2Norm),
     "deepseek-v4-norm": _of_transformers(DeepseekV4UnweightedRMSNorm),
     "kimi-gated": _of_transformers_gated(KimiLinearRMSNormGated),
     "falcon-h1-gated": _of_transformers_gated(FalconH1RMSNormGated, n_groups=2),
     "falcon-h1-pregated": _of_transformers_gated(FalconH1RMSNormGated, norm_before_gate=False),
-    "cond": Block("torch.cond around torch.nn.RMSNorm", _LAST, Branch),
+    "cond": Block("torch.cond around torch.nn.RMSNorm", LAST, Branch),
     "script-if": Block(
         "torch.jit.script with if",
-        _LAST,
+        LAST,
         lambda: Scripted(_norm_if),
         control=torch.tensor(True),
     ),
     "script-loop": Block(
         "torch.jit.script with for",
-        _LAST,
+        LAST,
         lambda: Scripted(_norm_repeated),
         control=torch.tensor(1),
     ),
 }
-
-
-def build(name: str, dtype: torch.dtype) -> Source:
-    """The block of this name in this dtype, in evaluation mode."""
-    block = BLOCKS[name]
-    module = block.make()
-    randomize_norms(module)
-    module.to(dtype).eval()
-
-    def draw(shape: Shape) -> Inputs:
-        size: tuple[int, ...] = (shape.batch, shape.sequence, _WIDTH)
-        if block.image:
-            size = (shape.batch, _CHANNELS, _SIDE, _SIDE)
-        inputs = {"x": torch.randn(size).to(dtype)}
-        return inputs if block.control is None else {**inputs, "control": block.control}
-
-    varies = {0: "batch"} if block.image else {0: "batch", 1: "sequence"}
-    dynamic: dict[str, dict[int, str]] = {"x": varies}
-    if block.control is not None:
-        dynamic["control"] = {}
-    return Source(block.label, block.config, module, draw, dynamic)

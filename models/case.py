@@ -22,11 +22,20 @@ class Exporter(Enum):
     TORCHSCRIPT_FUNCTIONS = "torchscript-functions"
     KERAS_TORCH = "torch"
     KERAS_TENSORFLOW = "tf"
+    KERAS_JAX = "jax"
+    JAX2ONNX = "jax2onnx"
+    TF2ONNX = "tf2onnx"
 
     @property
     def keras_backend(self) -> str | None:
         """The backend that Keras must be imported with, or None where Keras is not involved."""
-        return {"torch": "torch", "tf": "tensorflow"}.get(self.value)
+        return {"torch": "torch", "tf": "tensorflow", "jax": "jax"}.get(self.value)
+
+    @property
+    def script(self) -> str:
+        """The module of this folder whose `export` runs it."""
+        other = {Exporter.JAX2ONNX: "jax_export", Exporter.TF2ONNX: "tf_export"}
+        return "keras_export" if self.keras_backend else other.get(self, "torch_export")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from case import Case, Exporter
+from more_cases import MORE
 
 _DYNAMO = Exporter.DYNAMO
 _RAW = Exporter.DYNAMO_RAW
@@ -102,4 +103,4 @@ _ROWS: list[tuple[str, Exporter, int | None, str, bool, str]] = [
     ("keras-ops-noscale", _TF, None, "f32", True, "no scale through TensorFlow"),
 ]
 
-CASES: list[Case] = [Case(*row) for row in _ROWS]
+CASES: list[Case] = [Case(*row) for row in (*_ROWS, *MORE)]

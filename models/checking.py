@@ -8,6 +8,7 @@ import onnxruntime
 from onnx.reference import ReferenceEvaluator
 
 from case import Case, Exported
+from running import run
 
 _TOLERANCE = {"f64": 1e-9, "f32": 2e-4, "f16": 2e-2, "bf16": 1e-1}
 """Largest difference allowed, relative to the largest magnitude of the output (whole models)."""
@@ -17,19 +18,10 @@ def onnxruntime_verdict(case: Case, exported: Exported) -> str:
     """`agrees`, `differs by ...` or the first line of onnxruntime's error."""
     onnxruntime.set_default_logger_severity(4)
     try:
-        session = onnxruntime.InferenceSession(
-            exported.model.SerializeToString(), providers=["CPUExecutionProvider"]
-        )
-        feeds = {
-            name: onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(
-                array, onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-            )
-            for name, array in exported.inputs.items()
-        }
-        found = session.run_with_ort_values(None, feeds)
+        found = run(exported.model, exported.inputs, "ORT_ENABLE_ALL")
     except Exception as error:  # onnxruntime raises a class per status, all below Exception
         return f"fails: {_first_line(error)}"
-    return _compare(case, [value.numpy() for value in found], exported)
+    return _compare(case, list(found), exported)
 
 
 def reference_verdict(case: Case, exported: Exported) -> str:

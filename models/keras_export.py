@@ -167,5 +167,7 @@ def _export(model: keras.Model, x: np.ndarray, case: Case) -> onnx.ModelProto:
 def _title(case: Case, written: onnx.ModelProto) -> str:
     if case.exporter is Exporter.KERAS_TENSORFLOW:
         return "keras (tensorflow backend, tf2onnx)"
+    if case.exporter is Exporter.KERAS_JAX:
+        return "keras (jax backend, jax2onnx)"
     how = "TorchScript" if case.dynamic else "dynamo"
     return f"keras (torch backend, {how}; {written.producer_name})"

@@ -1,22 +1,24 @@
 """Regenerates the exports in this folder: `python models/make.py [NAME ...]` (all without names).
 
 Needs what `pip install .[models]` installs. Keras serves one backend per process, so this starts
-one process for the torch backend (which also exports everything else) and one for TensorFlow.
+one process for the torch backend (which also runs torch's exporters), one for TensorFlow (with
+tf2onnx) and one for JAX (with jax2onnx).
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import subprocess
 import sys
 import traceback
 
-from case import Case
+from case import Case, Exporter
 from cases import CASES
 from readme import write_table
 
-_DEFAULT_BACKEND = "torch"
+_BACKENDS = {Exporter.JAX2ONNX: "jax", Exporter.TF2ONNX: "tensorflow"}
 
 
 def main() -> int:
@@ -37,13 +39,14 @@ def main() -> int:
 
 
 def _backend(case: Case) -> str:
-    return case.exporter.keras_backend or _DEFAULT_BACKEND
+    return case.exporter.keras_backend or _BACKENDS.get(case.exporter, "torch")
 
 
 def _start(backend: str, chosen: list[Case]) -> bool:
     """Run this script again in a process whose Keras uses this backend."""
     fixed = {"OMP_NUM_THREADS": "2", "KERAS_BACKEND": backend}
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TORCH_LOGS": "-all", "CUDA_VISIBLE_DEVICES": ""}
+    quiet["JAX_PLATFORMS"] = "cpu"
     names = [case.name for case in chosen if _backend(case) == backend]
     process = subprocess.run(
         [sys.executable, __file__, "--backend", backend, *names],
@@ -60,11 +63,8 @@ def _export_all(chosen: list[Case]) -> int:
     failures = 0
     for case in chosen:
         try:
-            if case.exporter.keras_backend:
-                from keras_export import export
-            else:
-                from torch_export import export
-            facts = save(case, export(case))
+            script = importlib.import_module(case.exporter.script)
+            facts = save(case, script.export(case))
         except Exception:
             failures += 1
             print(f"{case.name}: failed", flush=True)

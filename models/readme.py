@@ -26,8 +26,9 @@ def _table() -> str:
     ]
     for facts in rows:
         gated = f" ({facts['gated']} gated)" if facts["gated"] else ""
+        by = facts["exporter"] + (f", then {facts['after']}" if "after" in facts else "")
         lines.append(
-            f"| `{facts['name']}` | {facts['shows']} | `{facts['source']}` | {facts['exporter']} "
+            f"| `{facts['name']}` | {facts['shows']} | `{facts['source']}` | {by} "
             f"| {facts['opset']} | {facts['dtype']} | {facts['norms']}{gated} "
             f"| {facts['onnxruntime'].partition(':')[0]} |"
         )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 from onnx import numpy_helper
 
 from case import Case, Exported
@@ -21,39 +24,65 @@ _PACKAGES = {
     "torch.": ("torch", "onnxscript", "onnx"),
     "keras (torch": ("keras", "torch", "onnxscript", "onnx"),
     "keras (tensorflow": ("keras", "tensorflow-cpu", "tf2onnx", "onnx"),
+    "keras (jax": ("keras", "jax", "jax2onnx", "onnx"),
+    "jax2onnx": ("jax", "flax", "jax2onnx", "onnx"),
+    "tf2onnx": ("tensorflow-cpu", "tf2onnx", "onnx"),
 }
 
 
 def save(case: Case, exported: Exported) -> dict[str, Any]:
     """Strip, check and write; returns the facts."""
-    model = exported.model
-    strip(model)
+    strip(exported.model)
+    facts = _facts(case, exported)
+    write(exported.model, exported.inputs, exported.outputs, facts)
+    return facts
+
+
+def write(
+    model: onnx.ModelProto,
+    inputs: Mapping[str, np.ndarray],
+    outputs: Sequence[np.ndarray],
+    facts: Mapping[str, Any],
+) -> None:
+    """Write a folder named after the facts, unless the model is too large or names a path."""
+    name = facts["name"]
     data = model.SerializeToString(deterministic=True)
     if len(data) > _LIMIT:
-        raise ValueError(f"{case.name}: {len(data)} bytes, at most {_LIMIT} are allowed")
+        raise ValueError(f"{name}: {len(data)} bytes, at most {_LIMIT} are allowed")
     if fragments := revealing(data):
-        raise ValueError(f"{case.name} names a path: {fragments}")
-    facts = _facts(case, exported)
-
-    folder = FOLDER / case.name
+        raise ValueError(f"{name} names a path: {fragments}")
+    folder = FOLDER / name
     shutil.rmtree(folder, ignore_errors=True)
     test_data = folder / "test_data_set_0"
     test_data.mkdir(parents=True)
     (folder / "model.onnx").write_bytes(data)
     for i, value in enumerate(model.graph.input):
-        _write(test_data / f"input_{i}.pb", value.name, exported.inputs[value.name])
-    for i, (value, array) in enumerate(zip(model.graph.output, exported.outputs, strict=True)):
+        _write(test_data / f"input_{i}.pb", value.name, inputs[value.name])
+    for i, (value, array) in enumerate(zip(model.graph.output, outputs, strict=True)):
         _write(test_data / f"output_{i}.pb", value.name, array)
     (folder / "facts.json").write_text(json.dumps(facts, indent=2) + "\n")
-    return facts
+
+
+def arrays(folder: Path, kind: str, values: Sequence[onnx.ValueInfoProto]) -> dict[str, np.ndarray]:
+    """The saved inputs or outputs of a folder, by name."""
+    files = [folder / "test_data_set_0" / f"{kind}_{i}.pb" for i in range(len(values))]
+    return {
+        value.name: numpy_helper.to_array(onnx.load_tensor(file))
+        for value, file in zip(values, files, strict=True)
+    }
 
 
 def _write(path: Path, name: str, array: Any) -> None:
     path.write_bytes(numpy_helper.from_array(array, name).SerializeToString(deterministic=True))
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that the model uses."""
+    return next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+
+
 def _facts(case: Case, exported: Exported) -> dict[str, Any]:
-    opset = next(o.version for o in exported.model.opset_import if o.domain in ("", "ai.onnx"))
+    opset = opset_of(exported.model)
     if case.opset not in (None, opset):
         raise ValueError(f"{case.name}: the exporter wrote opset {opset}")
     prefix = next(p for p in _PACKAGES if (exported.exporter + exported.label).find(p) >= 0)

@@ -36,6 +36,8 @@ class Source:
     outputs: tuple[str, ...] = ("output",)
     variadic: bool = False
     """Whether forward is declared as `*tensors`, which torch.export counts as one argument."""
+    inline: int = 0
+    """RMS norms that forward spells out without a module or function to count."""
 
 
 Builder = Callable[[torch.dtype], Source]

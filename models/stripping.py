@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sysconfig
 import tempfile
 from collections.abc import Iterator
@@ -11,9 +12,9 @@ import onnx
 from google.protobuf.message import Message
 
 _TRACES = ("doc_string", "metadata_props")
+_SCRIPT = re.compile(rb"\.pyc?\b")
 _REVEALING = (
     "site-packages",
-    ".py",
     tempfile.gettempdir(),
     str(Path.home()),
     str(Path(__file__).parent.parent),
@@ -34,7 +35,8 @@ def strip(model: onnx.ModelProto) -> None:
 
 def revealing(data: bytes) -> list[str]:
     """The path fragments that are in these bytes."""
-    return [fragment for fragment in _REVEALING if fragment.encode() in data]
+    scripts = [match.decode() for match in _SCRIPT.findall(data)]
+    return scripts + [fragment for fragment in _REVEALING if fragment.encode() in data]
 
 
 def _messages(message: Message) -> Iterator[Message]:

@@ -13,8 +13,11 @@ import numpy as np
 import onnx
 import torch
 
+import block
 import blocks
+import diffusion
 import huggingface
+import negatives
 from case import Case, Exported, Exporter
 from counting import run_counted
 from source import SEED, Inputs, Shape, Source
@@ -25,6 +28,7 @@ _DTYPES = {
     "bf16": torch.bfloat16,
     "f64": torch.float64,
 }
+_BLOCKS = {**blocks.BLOCKS, **diffusion.BLOCKS, **negatives.BLOCKS}
 _TRACED = Shape(batch=2, sequence=6)
 _SAVED = Shape(batch=3, sequence=5)
 """A dynamic export is saved with another shape than it was traced with."""
@@ -33,11 +37,11 @@ _SAVED = Shape(batch=3, sequence=5)
 def export(case: Case) -> Exported:
     """Build the source, run it once, counted, and export it."""
     torch.manual_seed(SEED)
-    library = huggingface if case.source in huggingface.MODELS else blocks
-    source = library.build(case.source, _DTYPES[case.dtype])
+    source = _build(case.source, _DTYPES[case.dtype])
     traced = source.draw(_TRACED)
     saved = source.draw(_SAVED) if case.dynamic else traced
     outputs, count = run_counted(source.module, saved)
+    count.norms += source.inline
     describe, write = _EXPORTERS[case.exporter]
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -51,6 +55,12 @@ def export(case: Case) -> Exported:
         config=source.config,
         exporter=describe,
     )
+
+
+def _build(name: str, dtype: torch.dtype) -> Source:
+    if name in huggingface.MODELS:
+        return huggingface.build(name, dtype)
+    return block.build(_BLOCKS[name], dtype)
 
 
 def _to_numpy(tensor: torch.Tensor) -> np.ndarray:

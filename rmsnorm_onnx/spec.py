@@ -192,6 +192,6 @@ _REASONS: Final = {
     Why.NOT_FLOAT: "the element type is not float32, float16, bfloat16 or float64",
     Why.UNKNOWN_TYPE: "the element type is not known, even after shape inference",
     Why.PRECISION: "a float64 constant cannot be written as the float32 attribute of the operator",
-    Why.OPSET: "the model's opset is below 13 and the official converter cannot raise it",
+    Why.OPSET: "the model's opset is too low for these operators, and the official converter cannot raise it",
     Why.TARGET: "the chosen target operator cannot express this form",
 }

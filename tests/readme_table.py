@@ -1,4 +1,4 @@
-"""The README's table of exports; run as a script, it writes the table into the README."""
+"""The README's table of exports and docs/refusals.md; run as a script, it writes both."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from pathlib import Path
 
 import onnx
 from exports import exports
+from zoo import CASES
 
 import rmsnorm_onnx
 from rmsnorm_onnx import spec
 
 README = Path(__file__).parent.parent / "README.md"
+REFUSALS = README.parent / "docs" / "refusals.md"
 BEGIN, END = "<!-- exports -->\n", "<!-- /exports -->"
 
 
@@ -48,6 +50,21 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def refusals() -> str:
+    """Every reason for leaving something alone, with the graphs of the zoo that show it."""
+    lines = [
+        "# What is left alone, and why",
+        "",
+        "Written from the graph zoo by `python tests/readme_table.py`; each graph is a test.",
+    ]
+    for why in spec.Why:
+        shown = [f"- `{case.id}`: {case.shows}" for case in CASES if case.why is why]
+        lines += ["", f"## {why.value}", "", f"{why.text[0].upper()}{why.text[1:]}.", "", *shown]
+        if not shown:
+            lines.append("No graph alone shows it: the chosen target decides (`tests/test_targets.py`).")
+    return "\n".join(lines) + "\n"
+
+
 def section() -> str:
     """The table as it stands in the README."""
     return README.read_text().split(BEGIN)[1].split(END)[0]
@@ -56,3 +73,4 @@ def section() -> str:
 if __name__ == "__main__":
     text = README.read_text()
     README.write_text(text.replace(BEGIN + section() + END, BEGIN + table() + END))
+    REFUSALS.write_text(refusals())

@@ -44,8 +44,12 @@ def test_fused_equals_original(export: Export, library: bool, record_property: C
 @every_export
 def test_fused_files_are_valid_wherever_the_original_is(export: Export):
     fused = rmsnorm_onnx.optimize(str(export.path)).model
-    # Four exports at opset 23 mix types as onnx's own full check does not allow; fused, they are mended or as before.
-    onnx.checker.check_model(fused, full_check=export.facts["checker"] == "passes")
+    # Some exports mix types as onnx's full check does not allow, some tools leave out opset imports.
+    if export.facts["checker"] == "passes":
+        onnx.checker.check_model(fused, full_check=True)
+    elif not export.facts["checker"].startswith("basic check fails"):
+        onnx.checker.check_model(fused)
+    assert spec.DOMAIN in {i.domain for i in fused.opset_import} or not export.facts["norms"]
 
 
 def test_a_fused_file_that_was_tampered_with_is_caught():

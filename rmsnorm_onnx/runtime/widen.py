@@ -105,10 +105,10 @@ def _expand_skip_norms(model: ir.Model) -> None:
         attributes = {"axis": -1, "epsilon": epsilon, "stash_type": 1}
         parts.append(ir.node("SimplifiedLayerNormalization", [parts[-1].outputs[0], scale], attributes))
         assert node.graph is not None
-        assert x is not None
-        assert x.dtype is not None
+        # Tools that write this node leave types out; all of its operands have one.
+        dtype = next((v.dtype for v in node.inputs if v is not None and v.dtype is not None), ir.DataType.FLOAT)
         for part in parts:
-            set_type(part.outputs[0], x.dtype)
+            set_type(part.outputs[0], dtype)
             node.graph.insert_before(node, part)
         substitute(node.outputs[0], parts[-1].outputs[0])
         if len(node.outputs) > 3:

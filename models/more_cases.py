@@ -1,0 +1,117 @@
+"""More rows of the table: other families, old opsets, models without RMS norms, JAX, TensorFlow."""
+
+from __future__ import annotations
+
+from case import Exporter
+
+_DYNAMO = Exporter.DYNAMO
+_RAW = Exporter.DYNAMO_RAW
+_SCRIPT = Exporter.TORCHSCRIPT
+_JAX = Exporter.JAX2ONNX
+_TF = Exporter.TF2ONNX
+_KERAS_TF = Exporter.KERAS_TENSORFLOW
+_KERAS_JAX = Exporter.KERAS_JAX
+
+MORE: list[tuple[str, Exporter, int | None, str, bool, str]] = [
+    # More families of transformers
+    ("mistral", _DYNAMO, 20, "f16", False, "Mistral, opset 20"),
+    ("gemma", _SCRIPT, 14, "f32", False, "1 + weight, the older exporter at opset 14"),
+    ("gemma2", _DYNAMO, 21, "f16", False, "four norms per layer in float16, opset 21"),
+    ("gemma3n", _DYNAMO, 18, "f32", False, "norms without a scale, norms on values and streams"),
+    ("vaultgemma", _DYNAMO, 20, "bf16", False, "1 + weight in bfloat16, opset 20"),
+    ("qwen2", _SCRIPT, 11, "f32", False, "opset 11"),
+    ("qwen2-moe", _DYNAMO, 18, "f32", False, "mixture of experts with a shared one"),
+    ("glm4", _DYNAMO, 20, "bf16", False, "norms before and after every sublayer"),
+    ("granite", _DYNAMO, 21, "f32", True, "the residual is multiplied before it is added"),
+    ("smollm3", _SCRIPT, 14, "f16", False, "the older exporter at opset 14 in float16"),
+    ("minimax", _DYNAMO, 18, "f32", False, "linear attention with a norm, then a sigmoid gate"),
+    ("minimax-m2", _DYNAMO, 21, "f16", False, "norms on queries and keys across heads"),
+    ("gpt-oss", _DYNAMO, 18, "bf16", False, "scaled in float32, experts"),
+    ("olmo3", _SCRIPT, 17, "bf16", False, "scaled before the cast, the older exporter"),
+    ("olmoe", _DYNAMO, 23, "f32", False, "norms across all heads, opset 23"),
+    ("exaone4", _DYNAMO, 20, "f16", False, "norms after the sublayers, and on heads"),
+    ("helium", _DYNAMO, 18, "f16", False, "scaled in float32, cast at the end"),
+    ("bitnet", _DYNAMO, 18, "f32", False, "norms inside attention and feed-forward"),
+    ("diffllama", _DYNAMO, 18, "f16", False, "a norm without a weight on groups of heads"),
+    ("doge", _DYNAMO, 18, "f32", False, "a learned factor on the residual"),
+    ("apertus", _RAW, 18, "f16", False, "not optimized, float16"),
+    ("hunyuan", _DYNAMO, 21, "bf16", False, "norms on heads after the rotation"),
+    ("lfm2", _DYNAMO, 18, "f16", False, "short convolutions and attention"),
+    ("jamba", _DYNAMO, 18, "f32", False, "norms on the time step, B and C of Mamba"),
+    ("bamba", _DYNAMO, 18, "f32", False, "gate before the norm, attention layers between"),
+    ("nemotron-h", _DYNAMO, 18, "f16", False, "gate before the norm in groups, in float16"),
+    ("mamba", _DYNAMO, 20, "f32", False, "Mamba 1"),
+    ("mt5", _DYNAMO, 18, "f16", False, "encoder and decoder in float16"),
+    ("mt5", _SCRIPT, 11, "f32", False, "encoder and decoder at opset 11"),
+    ("umt5-encoder", _SCRIPT, 14, "f32", True, "UMT5, the older exporter at opset 14"),
+    ("mllama-text", _DYNAMO, 23, "f16", False, "the text part of Llama 3.2 Vision"),
+    ("eurobert", _DYNAMO, 20, "f32", True, "an encoder"),
+    ("pixtral-vision", _DYNAMO, 18, "f32", False, "a vision tower with RMS norms"),
+    ("aimv2-vision", _SCRIPT, 17, "f16", True, "a vision tower, the older exporter"),
+    ("internvl-vision", _DYNAMO, 20, "f32", True, "RMS norms on heads of a vision tower"),
+    # Generators of images and videos
+    ("flux-attention", _DYNAMO, 18, "bf16", True, "x is not upcast; LayerNorm without weight"),
+    ("flux-attention", _SCRIPT, 17, "f32", True, "norms on heads beside LayerNormalization"),
+    ("wan-attention", _DYNAMO, 20, "f16", True, "norms across heads beside LayerNormalization"),
+    ("wan-vae", _DYNAMO, 18, "f32", True, "unit length over the channels of an image"),
+    ("wan-vae", _SCRIPT, 11, "f32", True, "the same at opset 11"),
+    ("mochi-modulated", _DYNAMO, 18, "f16", True, "the scale is computed for every sample"),
+    ("dc-ae", _DYNAMO, 21, "f16", True, "channels moved last, with bias"),
+    # Old opsets
+    ("llama-norm", _SCRIPT, 9, "f32", True, "opset 9"),
+    ("llama-norm", _SCRIPT, 11, "f16", True, "opset 11 in float16"),
+    ("gemma4-norm", _SCRIPT, 9, "f32", True, "the power of -0.5 at opset 9"),
+    ("channel", _SCRIPT, 9, "f32", True, "axis 1 of NCHW at opset 9"),
+    ("length", _SCRIPT, 11, "f32", True, "epsilon outside the root at opset 11"),
+    # No RMS norm at all
+    ("starcoder2", _DYNAMO, 18, "f32", False, "none: LayerNorm with bias"),
+    ("cohere", _DYNAMO, 20, "f16", False, "none: LayerNorm without bias, by hand, in float32"),
+    ("olmo", _SCRIPT, 14, "f32", False, "none: LayerNorm without weight"),
+    ("nemotron", _DYNAMO, 18, "bf16", False, "none: LayerNorm with 1 + weight"),
+    ("persimmon", _SCRIPT, 13, "f32", False, "none: LayerNorm in elementary nodes, on heads too"),
+    ("gpt2", _SCRIPT, 11, "f32", False, "none: LayerNorm in elementary nodes, opset 11"),
+    ("whisper", _DYNAMO, 18, "f32", False, "none: LayerNorm, audio"),
+    ("wav2vec2", _DYNAMO, 18, "f32", False, "none: GroupNorm and a weight norm"),
+    ("swinv2", _DYNAMO, 18, "f32", False, "none: queries and keys of unit length"),
+    ("convnextv2", _DYNAMO, 18, "f32", False, "none: response normalization, L2 over its mean"),
+    ("siglip-vision", _SCRIPT, 17, "f32", True, "none: LayerNormalization"),
+    ("layernorm-hand", _DYNAMO, 18, "f32", True, "none: mean subtracted, epsilon outside"),
+    ("layernorm", _SCRIPT, 9, "f32", True, "none: LayerNorm at opset 9"),
+    ("variance-norm", _DYNAMO, 18, "f32", True, "none: divided by the deviation about the mean"),
+    ("mean-norm", _DYNAMO, 18, "f16", True, "none: divided by the mean magnitude"),
+    ("scalenorm", _SCRIPT, 17, "f32", True, "none: unit length times one learned number"),
+    ("cosine-attention", _DYNAMO, 20, "f32", True, "none: cosine similarity"),
+    ("weight-norm", _DYNAMO, 18, "f32", True, "none: the norm of a weight's rows"),
+    ("softmax-hand", _SCRIPT, 13, "f32", True, "none: softmax, then over the mean square"),
+    ("groupnorm", _DYNAMO, 20, "f32", True, "none: GroupNorm"),
+    ("instancenorm", _SCRIPT, 13, "f32", True, "none: InstanceNormalization"),
+    # JAX
+    ("nnx-rmsnorm", _JAX, 18, "f32", False, "epsilon by CastLike"),
+    ("nnx-rmsnorm", _JAX, 20, "f16", False, "x and scale are cast to float32, one rounding"),
+    ("nnx-rmsnorm", _JAX, 21, "bf16", False, "the same in bfloat16"),
+    ("nnx-rmsnorm", _JAX, 18, "f64", False, "everything in float64"),
+    ("nnx-rmsnorm", _JAX, 23, "f32", False, "the opset-23 operator, on request"),
+    ("linen-rmsnorm", _JAX, 18, "f32", True, "flax.linen with free dimensions"),
+    ("linen-rmsnorm-axes12", _JAX, 18, "f32", False, "the first norm over two axes"),
+    ("jax-hand", _JAX, 18, "f16", False, "by hand: cast, then scaled in float16"),
+    ("jax-hand", _JAX, 23, "bf16", True, "by hand at opset 23"),
+    ("jax-hand-plus1", _JAX, 18, "f32", True, "1 + weight"),
+    ("jax-root", _JAX, 21, "f32", False, "division by the root"),
+    ("nnx-layernorm", _JAX, 18, "f32", False, "none: LayerNorm"),
+    ("jax-unit", _JAX, 18, "f32", False, "none: unit length"),
+    ("keras-axis-1", _KERAS_JAX, 23, "f32", True, "Keras' layer through jax2onnx"),
+    ("keras-axis12", _KERAS_JAX, 18, "f32", False, "Keras' layer over two axes through jax2onnx"),
+    ("keras-ops-axis13", _KERAS_JAX, 18, "f32", True, "axes that are not neighbours"),
+    ("keras-composed-axis1", _KERAS_JAX, 20, "f32", True, "axis 1 from elementary operations"),
+    # TensorFlow
+    ("keras-axis-1", _KERAS_TF, 9, "f32", True, "Keras' layer at opset 9"),
+    ("keras-ops-axis1", _KERAS_TF, 11, "f32", True, "axis 1 at opset 11"),
+    ("tf-rsqrt", _TF, 9, "f32", True, "by hand, opset 9"),
+    ("tf-rsqrt", _TF, 13, "f32", True, "by hand, opset 13"),
+    ("tf-rsqrt", _TF, 18, "f64", True, "by hand in float64"),
+    ("tf-mesh", _TF, 17, "f16", True, "as Mesh TensorFlow's T5: scale first, factor cast"),
+    ("tf-root", _TF, 18, "f32", False, "division by the root"),
+    ("tf-root", _TF, 11, "f32", True, "division by the root, opset 11"),
+    ("tf-l2", _TF, 13, "f32", True, "none: l2_normalize, which bounds a sum from below"),
+    ("tf-layernorm", _TF, 17, "f32", True, "none: moments"),
+]
