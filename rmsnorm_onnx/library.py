@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .errors import CannotRun, LibraryMissing
 from .spec import DOMAIN, ORT_API_VERSION, VERSION
@@ -25,8 +25,11 @@ INFO_OP: Final = "LibraryInfo"
 
 PACKAGE: Final = "rmsnorm-onnx"
 
-#: Session configuration entry by which a SessionOptions remembers that it has the library.
-REGISTERED: Final = "rmsnorm_onnx.registered"
+#: Session configuration entries by which the library is told, as it is registered, what to add besides our
+#: operators. An entry and ".registered" remembers that the SessionOptions have it.
+OURS: Final = "rmsnorm_onnx"
+OVERRIDE_ONNX: Final = "rmsnorm_onnx.override"
+OVERRIDE_MICROSOFT: Final = "rmsnorm_onnx.override.com.microsoft"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +61,19 @@ def get_library_path() -> str:
     )
 
 
-def register(session_options: onnxruntime.SessionOptions) -> None:
+def register(session_options: onnxruntime.SessionOptions, *, override: bool | Literal["all"] = False) -> None:
     """Let sessions made from ``session_options`` run the operators of this package.
 
-    A second call on the same object does nothing: onnxruntime would refuse every session made from it.
+    With ``override=True``, the built-in RMSNormalization and SimplifiedLayerNormalization of onnxruntime run on
+    our kernels too: in models as they are, also where onnxruntime's optimizer makes such nodes, with every mix
+    of element types that the operators allow.
+
+    ``override="all"`` adds SkipSimplifiedLayerNormalization, for models that import the domain com.microsoft, as
+    those that hold such nodes do. Where a model does not import it, onnxruntime rewrites nodes to its own
+    operators of that domain and then does not find them, so such a model may fail to load.
+
+    A call that asks for nothing new does nothing: onnxruntime would refuse every session made from options
+    that hold an operator twice.
 
     Raises:
         CannotRun: onnxruntime is missing or too old, or cannot load the library.
@@ -70,14 +82,19 @@ def register(session_options: onnxruntime.SessionOptions) -> None:
     ort = _onnxruntime()
     if not isinstance(session_options, ort.SessionOptions):
         raise CannotRun(f"expected onnxruntime.SessionOptions, got {type(session_options).__name__}")
-    if _is_registered(session_options):
+    wanted = [OURS, OVERRIDE_ONNX, OVERRIDE_MICROSOFT][: 3 if override == "all" else 1 + bool(override)]
+    missing = [entry for entry in wanted if not _has_entry(session_options, f"{entry}.registered")]
+    if not missing:
         return
     path = get_library_path()
+    for entry in missing:
+        session_options.add_session_config_entry(entry, "1")
     try:
         session_options.register_custom_ops_library(path)
     except Exception as error:
         raise CannotRun(_registration_advice(str(error), path, ort.__version__)) from error
-    session_options.add_session_config_entry(REGISTERED, "1")
+    for entry in missing:
+        session_options.add_session_config_entry(f"{entry}.registered", "1")
 
 
 def info() -> LibraryInfo:
@@ -127,9 +144,9 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _is_registered(session_options: Any) -> bool:
+def _has_entry(session_options: Any, name: str) -> bool:
     try:
-        return bool(session_options.get_session_config_entry(REGISTERED) == "1")
+        return bool(session_options.get_session_config_entry(name) == "1")
     except RuntimeError:  # no such entry
         return False
 

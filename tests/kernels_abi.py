@@ -76,6 +76,7 @@ class TestProblem(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("rank", "axis_count", "scale_rank")),
         *((name, ctypes.c_void_p) for name in ("x", "second", "scale", "y", "sum")),
         ("split", ctypes.c_int64),
+        ("streaming", ctypes.c_int32),
     )
 
 
@@ -124,6 +125,7 @@ class Norm:
     scaled: DType = DType.FLOAT
     isa: str = ""
     split: int = 0
+    streaming: int = -1
     in_place: bool = False
     want_sum: bool = field(default=True)
 
@@ -132,10 +134,17 @@ def address(array: np.ndarray[Any, Any] | None) -> int | None:
     return None if array is None else array.ctypes.data
 
 
+def aligned(nbytes: int) -> Any:
+    """Bytes at the start of a cache line, as onnxruntime allocates them."""
+    whole = np.empty(nbytes + 64, np.uint8)
+    start = -whole.ctypes.data % 64
+    return whole[start : start + nbytes]
+
+
 def run(norm: Norm, x: Any, second: Any = None, scale: Any = None) -> tuple[Any, Any]:
     """Y and sum (None unless skip) from one kernel call."""
     x = np.ascontiguousarray(x)
-    y = x.copy() if norm.in_place else np.empty_like(x)
+    y = x.copy() if norm.in_place else aligned(x.nbytes).view(x.dtype).reshape(x.shape)
     total = np.empty_like(x) if norm.form == "skip" and norm.want_sum else None
     scale_array = np.ones(1, x.dtype) if scale is None else np.ascontiguousarray(scale)
     problem = TestProblem(
@@ -160,6 +169,7 @@ def run(norm: Norm, x: Any, second: Any = None, scale: Any = None) -> tuple[Any,
         y=address(y),
         sum=address(total),
         split=norm.split,
+        streaming=norm.streaming,
     )
     error = shim().rmsnorm_test_run(norm.isa.encode(), ctypes.byref(problem)).decode()
     if error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 
@@ -282,6 +283,20 @@ def test_bits_do_not_depend_on_the_split(isa, dtype, form, axes):
     part, part_total = run(norm, x[2:4], None if second is None else second[2:4], scales(700))
     assert same_bits(part, whole[2:4])
     assert total is None or same_bits(part_total, total[2:4])
+
+
+@isas
+@types
+@pytest.mark.parametrize("form", abi.FORMS)
+@pytest.mark.parametrize("shape", [(40, 64), (5, 4096), (9, 100)], ids=str)
+def test_bits_do_not_depend_on_streaming(isa, dtype, form, shape):
+    for stash in spec.STASH_TYPES:
+        norm = Norm(form, isa=isa, stash=stash, normalized=DType.DOUBLE, scaled=DType.DOUBLE, split=2)
+        second = None if form == "plain" else seconds(shape, dtype)
+        given = (samples(shape, dtype), second, scales(shape[1:]))
+        kept, streamed = (run(dataclasses.replace(norm, streaming=how), *given) for how in (0, 1))
+        assert kept[0].tobytes() == streamed[0].tobytes()
+        assert form != "skip" or kept[1].tobytes() == streamed[1].tobytes()
 
 
 @types

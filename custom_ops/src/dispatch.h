@@ -18,4 +18,7 @@ const KernelSet* select_kernel_set(const std::string& name, std::string* error);
 // As above, with the name from the environment variable (spec.h), read anew at every call.
 const KernelSet* select_kernel_set(std::string* error);
 
+// Whether Y of this problem should pass the caches by.
+bool should_stream(const Problem& problem);
+
 }  // namespace rmsnorm

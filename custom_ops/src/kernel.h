@@ -77,14 +77,17 @@ struct Problem {
   const void* scale = nullptr;   // in the stash type; null means ones
   void* y = nullptr;
   void* sum = nullptr;  // null when nobody wants it
+  // Y passes the caches by: faster where it would not stay in them anyway. Never in place.
+  bool streaming = false;
+  float* inverse = nullptr;  // 1 / (root + epsilon_outside) of every norm, or null
 };
 
 // One compiled instruction set.
 struct KernelSet {
   const char* name;
   void (*run)(const Problem& problem, int64_t begin, int64_t end);
-  // The only conversion kernels do not do themselves: any element type to a stash type.
-  void (*convert)(Element from, const void* source, Element stash, void* target, int64_t count);
+  // Any element type to any other, rounded once.
+  void (*convert)(Element from, const void* source, Element to, void* target, int64_t count);
 };
 
 }  // namespace rmsnorm

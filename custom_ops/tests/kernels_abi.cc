@@ -1,25 +1,18 @@
-// The kernels behind a C interface, so that tests/test_kernels.py reaches them without onnxruntime.
+// The kernels behind a C interface, so that tests/test_kernels.py and bench/kernels.py reach them
+// without onnxruntime.
+#include <chrono>
 #include <cstring>
 #include <memory>
 
 #include "dispatch.h"
 #include "layout.h"
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 using namespace rmsnorm;
 
 namespace {
-
-thread_local std::string answer;  // what the last call returned as text
-
-const char* say(std::string text) {
-  answer = std::move(text);
-  return answer.c_str();
-}
-
-}  // namespace
-
-#pragma GCC visibility push(default)
-extern "C" {
 
 struct TestProblem {
   int32_t form, type, scale_type, stash, normalized, scaled;
@@ -28,8 +21,75 @@ struct TestProblem {
   int64_t rank, axis_count, scale_rank;
   const void *x, *second, *scale;
   void *y, *sum;
-  int64_t split;  // items per kernel call, 0 for all at once
+  int64_t split;      // items per kernel call, 0 for all at once
+  int32_t streaming;  // 1 yes, 0 no, -1 as in a session
 };
+
+thread_local std::string answer;  // what the last call returned as text
+
+const char* say(std::string text) {
+  answer = std::move(text);
+  return answer.c_str();
+}
+
+double nanoseconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
+}
+
+// body(kernels, problem), or the text of what is wrong with the problem.
+template <class Body>
+std::string with_problem(const char* isa, const TestProblem& t, Body body) {
+  std::string error;
+  const KernelSet* kernels = select_kernel_set(isa, &error);
+  if (!kernels) return error;
+  const Shape x(t.shape, t.shape + t.rank);
+  const Shape axes(t.axes, t.axes + t.axis_count);
+  const Shape scale(t.scale_shape, t.scale_shape + t.scale_rank);
+  const auto plan = plan_layout(x, axes, scale);
+  if (const auto* text = std::get_if<std::string>(&plan)) return *text;
+  Problem p;
+  p.form = Form(t.form);
+  p.type = Element(t.type);
+  p.settings = {t.epsilon,        t.epsilon_outside,     t.floor,
+                Element(t.stash), Element(t.normalized), Element(t.scaled)};
+  p.layout = std::get<Layout>(plan);
+  p.x = t.x;
+  p.second = t.second;
+  p.y = t.y;
+  p.sum = t.sum;
+  const int64_t count = p.layout.scale_elements;
+  std::unique_ptr<char[]> converted(new char[size_t(count * size_of(p.settings.stash))]);
+  if (t.scale) {
+    kernels->convert(Element(t.scale_type), t.scale, p.settings.stash, converted.get(), count);
+    p.scale = converted.get();
+  }
+  p.streaming = t.streaming < 0 ? should_stream(p) : t.streaming > 0;
+  body(*kernels, p);
+  return "";
+}
+
+void copy_streaming(void* to, const void* from, int64_t bytes) {
+#ifdef __SSE2__
+  const auto* source = static_cast<const __m128i*>(from);
+  auto* target = static_cast<__m128i*>(to);
+  for (int64_t i = 0; i + 4 <= bytes / 16; i += 4) {
+    const __m128i a = _mm_loadu_si128(source + i), b = _mm_loadu_si128(source + i + 1),
+                  c = _mm_loadu_si128(source + i + 2), d = _mm_loadu_si128(source + i + 3);
+    _mm_stream_si128(target + i, a);
+    _mm_stream_si128(target + i + 1, b);
+    _mm_stream_si128(target + i + 2, c);
+    _mm_stream_si128(target + i + 3, d);
+  }
+  _mm_sfence();
+#else
+  std::memcpy(to, from, size_t(bytes));
+#endif
+}
+
+}  // namespace
+
+#pragma GCC visibility push(default)
+extern "C" {
 
 // Names of the supported instruction sets, best first, separated by spaces.
 const char* rmsnorm_test_isas() {
@@ -40,36 +100,36 @@ const char* rmsnorm_test_isas() {
 
 // Empty when it ran, the text of the error otherwise.
 const char* rmsnorm_test_run(const char* isa, const TestProblem* t) {
-  std::string error;
-  const KernelSet* kernels = select_kernel_set(isa, &error);
-  if (!kernels) return say(error);
-  const Shape x(t->shape, t->shape + t->rank);
-  const Shape axes(t->axes, t->axes + t->axis_count);
-  const Shape scale(t->scale_shape, t->scale_shape + t->scale_rank);
-  const auto plan = plan_layout(x, axes, scale);
-  if (const auto* text = std::get_if<std::string>(&plan)) return say(*text);
-  Problem p;
-  p.form = Form(t->form);
-  p.type = Element(t->type);
-  p.settings = {t->epsilon,        t->epsilon_outside,     t->floor,
-                Element(t->stash), Element(t->normalized), Element(t->scaled)};
-  p.layout = std::get<Layout>(plan);
-  p.x = t->x;
-  p.second = t->second;
-  p.y = t->y;
-  p.sum = t->sum;
-  const int64_t count = p.layout.scale_elements;
-  std::unique_ptr<char[]> converted(new char[size_t(count * size_of(p.settings.stash))]);
-  if (t->scale) {
-    kernels->convert(Element(t->scale_type), t->scale, p.settings.stash, converted.get(), count);
-    p.scale = converted.get();
+  return say(with_problem(isa, *t, [&](const KernelSet& kernels, const Problem& p) {
+    const int64_t items = p.layout.items();
+    const int64_t step = t->split > 0 ? t->split : items + 1;
+    for (int64_t begin = 0; begin < items; begin += step) {
+      kernels.run(p, begin, begin + step < items ? begin + step : items);
+    }
+  }));
+}
+
+// Nanoseconds of `repeats` kernel calls over all items; negative when the problem is refused.
+double rmsnorm_bench_kernel(const char* isa, const TestProblem* t, int64_t repeats) {
+  double took = -1;
+  with_problem(isa, *t, [&](const KernelSet& kernels, const Problem& p) {
+    const int64_t items = p.layout.items();
+    const auto start = std::chrono::steady_clock::now();
+    for (int64_t i = 0; i < repeats; ++i) kernels.run(p, 0, items);
+    took = nanoseconds_since(start);
+  });
+  return took;
+}
+
+// Nanoseconds of `repeats` copies, with stores that pass the caches by where `streaming`.
+double rmsnorm_bench_copy(void* to, const void* from, int64_t bytes, int32_t streaming,
+                          int64_t repeats) {
+  const auto start = std::chrono::steady_clock::now();
+  for (int64_t i = 0; i < repeats; ++i) {
+    streaming ? copy_streaming(to, from, bytes) : (void)std::memcpy(to, from, size_t(bytes));
+    asm volatile("" : : "r"(to) : "memory");  // or the loop would be one copy
   }
-  const int64_t items = p.layout.items();
-  const int64_t step = t->split > 0 ? t->split : items + 1;
-  for (int64_t begin = 0; begin < items; begin += step) {
-    kernels->run(p, begin, begin + step < items ? begin + step : items);
-  }
-  return say("");
+  return nanoseconds_since(start);
 }
 
 // A sentence about the layout, for tests of the plan alone.

@@ -93,6 +93,10 @@ template <class T, class S, class Sum, class Finish>
     for (int c = 0; c < kTile; ++c) {
       reciprocal_of_root(p.settings, total[c] / double(layout.averaged), high + c, low + c);
     }
+    if (p.inverse) {
+      float* inverse = p.inverse + item / tiles * layout.inner + column;
+      for (int c = 0; c < width; ++c) inverse[c] = float(high[c]);
+    }
     const S* scale = static_cast<const S*>(p.scale);
     if (scale) scale += kept.scale + column * layout.inner_scale;
     finish_some(stage, p, scale, kept.x + column, width, high, low);

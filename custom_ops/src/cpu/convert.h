@@ -8,6 +8,8 @@ namespace rmsnorm::RMSNORM_ISA {
 
 // How many elements a vector operation covers: all lanes, or the first few of them.
 struct Full {};
+// All lanes; a store passes the caches by and needs an address aligned to what it writes.
+struct Streamed : Full {};
 
 // Correct rounding of double to a 16-bit type goes through float rounded to odd: a float with 24
 // bits whose last one says "inexact" cannot land on a tie of 11 or 8 bits by accident.
@@ -81,6 +83,17 @@ inline void store(T* to, V<S> value, Full = {}) {
     store_raw(to + kWidth<double>, to_double(high_half(value)));
   } else {
     store_raw(to, from_floats<T, kWidth<S>>(rounding_floats<T>(value)));
+  }
+}
+
+template <class S, class T>
+inline void store(T* to, V<S> value, Streamed) {
+  if constexpr (sizeof(T) == 8 && sizeof(S) == 4) {
+    store<S>(to, value, Full{});
+  } else if constexpr (__is_same(S, double) && __is_same(T, double)) {
+    stream_raw(to, value);
+  } else {
+    stream_raw(to, from_floats<T, kWidth<S>>(rounding_floats<T>(value)));
   }
 }
 

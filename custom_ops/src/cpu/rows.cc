@@ -17,7 +17,8 @@ constexpr int64_t kGroupBytes = 16 * 1024;
 // Pass 1 over whole steps of kLanes elements. The lanes live in registers as long as nothing but
 // loads and FMA stands in the loop and no call follows that they would have to survive.
 template <Form F, class T, class S>
-inline void add_steps(const Stage<T, S>& stage, int64_t at, int64_t end, V<S>* lane) {
+inline void add_steps(const Stage<T, S>& shared, int64_t at, int64_t end, V<S>* lane) {
+  const Stage<T, S> stage = shared;  // in registers: a store might change what others can see
   V<S> sum[kVectors] = {};
   for (; at < end; at += kLanes<S>) {
 #pragma GCC unroll 16
@@ -65,22 +66,23 @@ template <bool kSimple, class T, class S>
 }
 
 // Pass 2 over one contiguous run. The scale has `step` 1, or 0 and a full vector of one value.
-template <bool kSimple, class T, class S>
-inline void finish_run(const Stage<T, S>& stage, int64_t at, int64_t length,
+template <bool kSimple, class Store, class T, class S>
+inline void finish_run(const Stage<T, S>& shared, int64_t at, int64_t length,
                        const Reciprocal<T, S>& reciprocal, const S* scale, int step) {
+  const Stage<T, S> stage = shared;
   const int64_t end = at + length;
   const int64_t whole = at + length / kWidth<S> * kWidth<S>;
   if constexpr (kSimple) {
 #pragma GCC unroll 4
     for (; at < whole; at += kWidth<S>, scale += kWidth<S> * step) {
-      stage.template finish<true>(at, reciprocal, load<S>(scale));
+      stage.template finish<true>(at, reciprocal, load<S>(scale), Store{});
     }
   } else {
     for (; at < whole; at += kWidth<S>, scale += kWidth<S> * step) {
       stage.template finish<false>(at, reciprocal, load<S>(scale));
     }
   }
-  if (at < end) finish_rest<kSimple>(stage, at, int(end - at), reciprocal, scale, step);
+  if (at < end) finish_rest<kSimple>(shared, at, int(end - at), reciprocal, scale, step);
 }
 
 // Passes over a few rows. Not inlined: each serves several forms.
@@ -97,7 +99,7 @@ template <Form F, class T, class S>
   }
 }
 
-template <bool kSimple, class T, class S>
+template <bool kSimple, class Store, class T, class S>
 inline void finish_row(const Stage<T, S>& stage, const Problem& p, const Cursor& row,
                        const Reciprocal<T, S>& reciprocal) {
   const S* scale = static_cast<const S*>(p.scale);
@@ -105,24 +107,27 @@ inline void finish_row(const Stage<T, S>& stage, const Problem& p, const Cursor&
   for (int64_t r = 0; r < p.layout.reduced.count; ++r, run.next()) {
     const int64_t at = row.x + run.x;
     if (scale && p.layout.inner_scale) {
-      finish_run<kSimple>(stage, at, p.layout.inner, reciprocal, scale + row.scale + run.scale, 1);
+      finish_run<kSimple, Store>(stage, at, p.layout.inner, reciprocal,
+                                 scale + row.scale + run.scale, 1);
     } else {
       S same[kWidth<S>];
       store_raw(same, broadcast<S>(scale ? scale[row.scale + run.scale] : S(1)));
-      finish_run<kSimple>(stage, at, p.layout.inner, reciprocal, same, 0);
+      finish_run<kSimple, Store>(stage, at, p.layout.inner, reciprocal, same, 0);
     }
   }
 }
 
-template <bool kSimple, class T, class S>
+template <bool kSimple, class Store, class T, class S>
 [[gnu::noinline]] void finish_rows(const Stage<T, S>& stage, const Problem& p, Cursor row,
-                                   int count, const double* sum) {
+                                   int count, const double* sum, float* inverse) {
   S high[kGroup], low[kGroup];
   for (int i = 0; i < count; ++i) {
     reciprocal_of_root(p.settings, sum[i] / double(p.layout.averaged), high + i, low + i);
   }
+  for (int i = 0; inverse && i < count; ++i) inverse[i] = float(high[i]);
   for (int i = 0; i < count; ++i, row.next()) {
-    finish_row<kSimple>(stage, p, row, Reciprocal<T, S>{broadcast(high[i]), broadcast(low[i])});
+    finish_row<kSimple, Store>(stage, p, row,
+                               Reciprocal<T, S>{broadcast(high[i]), broadcast(low[i])});
   }
 }
 
@@ -136,10 +141,17 @@ template <class T, class S, class Sum, class Finish>
     const int count = end - begin < most ? int(end - begin) : most;
     double sum[kGroup];
     sum_some(stage, p.layout, row, count, sum);
-    finish_some(stage, p, row, count, sum);
+    finish_some(stage, p, row, count, sum, p.inverse ? p.inverse + begin : nullptr);
     for (int i = 0; i < count; ++i) row.next();
     begin += count;
   }
+}
+
+// Where every run begins at a line of the cache.
+template <class T>
+bool streams(const Problem& p) {
+  const int64_t run = p.layout.inner * int64_t(sizeof(T));
+  return p.streaming && run % 64 == 0 && reinterpret_cast<uintptr_t>(p.y) % 64 == 0;
 }
 
 }  // namespace
@@ -149,7 +161,13 @@ void rows(const Problem& p, int64_t begin, int64_t end) {
   const Stage<T, S> stage(p);
   choose(stage, [&](auto choice) {
     using C = decltype(choice);
-    run_rows(stage, p, begin, end, sum_rows<C::kForm, T, S>, finish_rows<C::kSimple, T, S>);
+    if constexpr (C::kSimple) {
+      if (streams<T>(p)) {
+        run_rows(stage, p, begin, end, sum_rows<C::kForm, T, S>, finish_rows<true, Streamed, T, S>);
+        return end_streaming();
+      }
+    }
+    run_rows(stage, p, begin, end, sum_rows<C::kForm, T, S>, finish_rows<C::kSimple, Full, T, S>);
   });
 }
 

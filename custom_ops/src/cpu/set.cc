@@ -4,6 +4,17 @@
 namespace rmsnorm::RMSNORM_ISA {
 namespace {
 
+template <bool kDouble>
+struct Stash {
+  using Type = float;
+};
+template <>
+struct Stash<true> {
+  using Type = double;
+};
+template <bool kDouble>
+using StashOf = typename Stash<kDouble>::Type;
+
 template <class T, class S>
 void run_typed(const Problem& p, int64_t begin, int64_t end) {
   p.layout.columns ? columns<T, S>(p, begin, end) : rows<T, S>(p, begin, end);
@@ -23,38 +34,48 @@ void run_stashed(const Problem& p, int64_t begin, int64_t end) {
   }
 }
 
-template <class T, class S>
+template <class From, class To>
 void convert_typed(const void* source, void* target, int64_t count) {
-  const T* from = static_cast<const T*>(source);
-  S* to = static_cast<S*>(target);
+  // Float holds every narrower type; to or from double, the conversion is one of double.
+  using S = StashOf<sizeof(From) == 8 || sizeof(To) == 8>;
+  const From* from = static_cast<const From*>(source);
+  To* to = static_cast<To*>(target);
   int64_t i = 0;
   for (; i + kWidth<S> <= count; i += kWidth<S>) store<S>(to + i, load<S>(from + i));
   const int rest = int(count - i);
   if (rest > 0) store<S>(to + i, load<S>(from + i, rest), rest);
 }
 
-template <class S>
+template <class To>
 void convert_to(Element from, const void* source, void* target, int64_t count) {
   switch (from) {
     case Element::kFloat32:
-      return convert_typed<float, S>(source, target, count);
+      return convert_typed<float, To>(source, target, count);
     case Element::kFloat16:
-      return convert_typed<Half, S>(source, target, count);
+      return convert_typed<Half, To>(source, target, count);
     case Element::kBFloat16:
-      return convert_typed<BFloat16, S>(source, target, count);
+      return convert_typed<BFloat16, To>(source, target, count);
     case Element::kFloat64:
-      return convert_typed<double, S>(source, target, count);
+      return convert_typed<double, To>(source, target, count);
+  }
+}
+
+void convert(Element from, const void* source, Element to, void* target, int64_t count) {
+  switch (to) {
+    case Element::kFloat32:
+      return convert_to<float>(from, source, target, count);
+    case Element::kFloat16:
+      return convert_to<Half>(from, source, target, count);
+    case Element::kBFloat16:
+      return convert_to<BFloat16>(from, source, target, count);
+    case Element::kFloat64:
+      return convert_to<double>(from, source, target, count);
   }
 }
 
 void run(const Problem& p, int64_t begin, int64_t end) {
   p.settings.stash == Element::kFloat64 ? run_stashed<double>(p, begin, end)
                                         : run_stashed<float>(p, begin, end);
-}
-
-void convert(Element from, const void* source, Element stash, void* target, int64_t count) {
-  stash == Element::kFloat64 ? convert_to<double>(from, source, target, count)
-                             : convert_to<float>(from, source, target, count);
 }
 
 }  // namespace

@@ -72,6 +72,28 @@ inline void store_raw(void* to, R value) {
   __builtin_memcpy(to, &value, sizeof(R));
 }
 
+// Past the caches where the address allows it, which is the case for all of a row or none of it.
+template <class R>
+inline void stream_raw(void* to, R value) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(R) == 64) return _mm512_stream_si512((__m512i*)to, (__m512i)value);
+#endif
+#if defined(__AVX__)
+  if constexpr (sizeof(R) == 32) return _mm256_stream_si256((__m256i*)to, (__m256i)value);
+#endif
+#if defined(__SSE2__)
+  if constexpr (sizeof(R) == 16) return _mm_stream_si128((__m128i*)to, (__m128i)value);
+#endif
+  store_raw(to, value);
+}
+
+// Streamed stores of one thread become visible to others with its next store only after this.
+inline void end_streaming() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
 template <class S>
 inline V<S> broadcast(S value) {
   return value - V<S>{};  // minus zero: keeps the sign of zero, and the compiler drops it

@@ -66,6 +66,7 @@ enum class Slot : int {
   CustomOpDomain_Add = 27,
   AddCustomOpDomain = 28,
   GetTensorMutableData = 51,
+  SetTensorElementType = 58,
   GetTensorElementType = 60,
   GetDimensionsCount = 61,
   GetDimensions = 62,
@@ -80,6 +81,9 @@ enum class Slot : int {
   ReleaseStatus = 93,
   ReleaseTensorTypeAndShapeInfo = 99,
   KernelInfoGetAttributeArray_int64 = 163,
+  KernelInfo_GetOutputCount = 231,
+  KernelInfo_GetOutputName = 233,
+  HasSessionConfigEntry = 237,
   KernelInfo_GetNodeName = 244,
   KernelInfoGetConstantInput_tensor = 249,
   ShapeInferContext_GetInputTypeShape = 268,
@@ -102,6 +106,7 @@ RMSNORM_SLOT(CreateCustomOpDomain, Status*, const char*, CustomOpDomain**)
 RMSNORM_SLOT(CustomOpDomain_Add, Status*, CustomOpDomain*, const CustomOp*)
 RMSNORM_SLOT(AddCustomOpDomain, Status*, SessionOptions*, CustomOpDomain*)
 RMSNORM_SLOT(GetTensorMutableData, Status*, Value*, void**)
+RMSNORM_SLOT(SetTensorElementType, Status*, TensorInfo*, int)
 RMSNORM_SLOT(GetTensorElementType, Status*, const TensorInfo*, int*)
 RMSNORM_SLOT(GetDimensionsCount, Status*, const TensorInfo*, size_t*)
 RMSNORM_SLOT(GetDimensions, Status*, const TensorInfo*, int64_t*, size_t)
@@ -118,6 +123,9 @@ RMSNORM_SLOT(ReleaseStatus, void, Status*)
 RMSNORM_SLOT(ReleaseTensorTypeAndShapeInfo, void, TensorInfo*)
 RMSNORM_SLOT(KernelInfoGetAttributeArray_int64, Status*, const KernelInfo*, const char*, int64_t*,
              size_t*)
+RMSNORM_SLOT(KernelInfo_GetOutputCount, Status*, const KernelInfo*, size_t*)
+RMSNORM_SLOT(KernelInfo_GetOutputName, Status*, const KernelInfo*, size_t, char*, size_t*)
+RMSNORM_SLOT(HasSessionConfigEntry, Status*, const SessionOptions*, const char*, int*)
 RMSNORM_SLOT(KernelInfo_GetNodeName, Status*, const KernelInfo*, char*, size_t*)
 RMSNORM_SLOT(KernelInfoGetConstantInput_tensor, Status*, const KernelInfo*, size_t, int*,
              const Value**)

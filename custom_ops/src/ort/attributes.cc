@@ -107,10 +107,34 @@ Element rounding_type(const char* name, int64_t value) {
                         std::to_string(value));
 }
 
+// ONNX rounds the normalized value to T before the scale, unless the types differ: then its text
+// does not type-check, and exporters mean one rounding. onnxruntime's own operators always round
+// once, and compute double in double whatever stash_type says.
+Attributes read_built_in(const Reader& node, const NormOp& op) {
+  constexpr spec::Attribute<int64_t> kAxis = {"axis", false, -1};
+  Attributes result;
+  Settings& settings = result.settings;
+  if (op.is.form == Form::kPlain) {
+    result.axes = {node.read(kAxis)};
+    result.to_the_end = true;
+    if (node.read(spec::kStashType) == int64_t(Element::kFloat64))
+      settings.stash = Element::kFloat64;
+  } else {
+    result.axes = {-1};
+  }
+  if (op.type == Element::kFloat64) settings.stash = Element::kFloat64;
+  const bool twice = op.is.rounds_to_type && op.type == op.result;
+  settings.normalized = twice ? op.type : settings.stash;
+  const spec::Attribute<float> epsilon = {spec::kEpsilon.name, false, op.is.epsilon};
+  settings.epsilon = not_negative(epsilon.name, node.read(epsilon));
+  return result;
+}
+
 }  // namespace
 
-Attributes read_attributes(const Api& api, const KernelInfo* info, Form form) {
-  const Reader node(api, info);
+Attributes read_attributes(const KernelInfo* info, const NormOp& op) {
+  const Reader node(op.api, info);
+  if (op.is.built_in) return read_built_in(node, op);
   Attributes result;
   Settings& settings = result.settings;
   result.axes = node.read(spec::kAxes);
@@ -120,7 +144,7 @@ Attributes read_attributes(const Api& api, const KernelInfo* info, Form form) {
   }
   settings.stash = stash_type(node.read(spec::kStashType));
   settings.normalized = rounding_type(spec::kNormalizedType.name, node.read(spec::kNormalizedType));
-  if (form == Form::kGated) {
+  if (op.is.form == Form::kGated) {
     settings.scaled = rounding_type(spec::kScaledType.name, node.read(spec::kScaledType));
   }
   // A float64 epsilon comes in two float attributes, which add up in the stash type.

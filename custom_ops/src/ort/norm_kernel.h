@@ -6,11 +6,9 @@
 #include "../dispatch.h"
 #include "attributes.h"
 #include "norm_op.h"
+#include "staging.h"
 
 namespace rmsnorm::ort {
-
-// Uninitialized memory for a scale in the stash type.
-using Bytes = std::unique_ptr<char[]>;
 
 class NormKernel {
  public:
@@ -25,11 +23,13 @@ class NormKernel {
   void create(const KernelInfo* info);
   void take_constant_scale(const KernelInfo* info);
   void run(KernelContext* context) const;
+  Shape axes_to_the_end(const Shape& x) const;
+  void check_addends(const Tensor& x, const Tensor& second, const Tensor& bias) const;
   Tensor input(KernelContext* context, size_t index) const;
-  Tensor output(KernelContext* context, size_t index, const Shape& shape) const;
-  bool has_output(KernelContext* context, size_t index) const;
-  Bytes convert_scale(const Tensor& scale) const;
-  void launch(KernelContext* context, const Problem& problem) const;
+  Tensor optional_input(KernelContext* context, size_t index) const;
+  void* output(KernelContext* context, size_t index, const Shape& shape) const;
+  Bytes in_stash_type(const Tensor& scale) const;
+  void launch(KernelContext* context, const Problem& problem, const Staging& staging) const;
 
   const NormOp& op_;
   Api api_;

@@ -34,44 +34,67 @@ Status* infer_shapes(const CustomOp* op, ShapeInferContext* context) {
     api.call<Slot::GetDimensionsCount>(x, &rank);
     if (rank == 0) return;  // an unknown rank looks the same; saying "scalar" would break the model
     if (!every_length_is_stated(api, x, rank)) return;
-    for (size_t i = 0; i < self(op).inferred_outputs; ++i) {
-      api.call<Slot::ShapeInferContext_SetOutputTypeShape>(context, i, x);
+    constexpr auto kSet = Slot::ShapeInferContext_SetOutputTypeShape;
+    const size_t sum = self(op).is.ports.sum;
+    // Not an error where the node leaves the sum out.
+    if (sum != Ports::kNone && self(op).infers_optional) api.try_call<kSet>(context, sum, x);
+    // onnxruntime takes the type of X, which comes with its shape, for that of Y. All overloads are
+    // asked through the first one, so the type of Y is not known from `op`.
+    if (self(op).is.built_in) {
+      TensorInfo* scale = nullptr;
+      int type = 0;
+      api.call<Slot::ShapeInferContext_GetInputTypeShape>(context, self(op).is.ports.scale, &scale);
+      api.call<Slot::GetTensorElementType>(scale, &type);
+      api.call<Slot::SetTensorElementType>(x, type);
     }
+    api.call<kSet>(context, size_t(0), x);
   });
 }
 
-// Y may take the place of X, and the second output that of the second input. Element by element a
-// kernel reads before it writes, so either pair is safe.
-template <int kPairs>
+// Y may take the place of X, and the sum that of the second input. Element by element a kernel
+// reads before it writes, so either pair is safe. Zero stands for an operator without a sum.
+template <int kSum>
 size_t in_place(int** inputs, int** outputs) {
-  static int same[] = {0, 1};
-  *inputs = same;
-  *outputs = same;
-  return kPairs;
+  static int from[] = {0, 1};
+  static int to[] = {0, kSum};
+  *inputs = from;
+  *outputs = to;
+  return kSum ? 2 : 1;
 }
+
+size_t nowhere(int**, int**) { return 0; }
 
 }  // namespace
 
-NormOp::NormOp(const Api& api, Form form, const spec::Op& spec, Element type, Element scale_type,
+NormOp::NormOp(const Api& api, const Kind& kind, Element type, Element scale_type,
                bool infers_optional)
     : CustomOp(common_callbacks()),
       api(api),
-      form(form),
-      spec(&spec),
+      is(kind),
       type(type),
       scale_type(scale_type),
-      inferred_outputs(spec.outputs - (infers_optional ? 0 : spec.optional_outputs)) {
-  GetName = [](const CustomOp* op) { return self(op).spec->name; };
-  GetInputTypeCount = [](const CustomOp* op) { return self(op).spec->inputs; };
-  GetOutputTypeCount = [](const CustomOp* op) { return self(op).spec->outputs; };
+      result(kind.built_in ? scale_type : type),
+      infers_optional(infers_optional) {
+  GetName = [](const CustomOp* op) { return self(op).is.spec->name; };
+  GetInputTypeCount = [](const CustomOp* op) { return self(op).is.spec->inputs; };
+  GetOutputTypeCount = [](const CustomOp* op) { return self(op).is.spec->outputs; };
   GetInputType = [](const CustomOp* op, size_t index) {
-    return int(index == self(op).scale_input() ? self(op).scale_type : self(op).type);
+    return int(index == self(op).is.ports.scale ? self(op).scale_type : self(op).type);
   };
-  GetOutputType = [](const CustomOp* op, size_t) { return int(self(op).type); };
+  GetInputCharacteristic = [](const CustomOp* op, size_t index) -> int {
+    const Kind& is = self(op).is;
+    return index + is.optional_inputs >= is.spec->inputs ? kOptional : kRequired;
+  };
+  GetOutputType = [](const CustomOp* op, size_t index) {
+    const Ports& ports = self(op).is.ports;
+    const bool statistic = index == ports.inverse || index == ports.mean;
+    return int(statistic ? Element::kFloat32 : index == 0 ? self(op).result : self(op).type);
+  };
   GetOutputCharacteristic = [](const CustomOp* op, size_t index) -> int {
-    const spec::Op& spec = *self(op).spec;
+    const spec::Op& spec = *self(op).is.spec;
     return index + spec.optional_outputs >= spec.outputs ? kOptional : kRequired;
   };
+  if (is.built_in) GetStartVersion = [](const CustomOp*) { return 1; };
   CreateKernelV2 = create;
   KernelComputeV2 = [](void* data, KernelContext* context) {
     const NormKernel& kernel = *static_cast<const NormKernel*>(data);
@@ -79,7 +102,11 @@ NormOp::NormOp(const Api& api, Form form, const spec::Op& spec, Element type, El
   };
   KernelDestroy = [](void* kernel) { delete static_cast<NormKernel*>(kernel); };
   InferOutputShapeFn = infer_shapes;
-  GetMayInplace = form == Form::kSkip ? in_place<2> : in_place<1>;
+  const size_t sum = is.ports.sum;
+  GetMayInplace = result != type ? nowhere
+                  : sum == 1     ? in_place<1>
+                  : sum == 3     ? in_place<3>
+                                 : in_place<0>;
   ReleaseMayInplace = [](int*, int*) {};
 }
 

@@ -1,5 +1,4 @@
-// The four operators as onnxruntime sees them: one CustomOp per operator, type of X and type of
-// scale.
+// The operators as onnxruntime sees them: one CustomOp per operator, type of X and type of scale.
 #pragma once
 
 #include "../kernel.h"
@@ -8,19 +7,40 @@
 
 namespace rmsnorm::ort {
 
-struct NormOp : CustomOp {
-  NormOp(const Api& api, Form form, const spec::Op& spec, Element type, Element scale_type,
-         bool infers_optional);
+// Where an operator keeps what it has besides X (input 0) and Y (output 0).
+struct Ports {
+  static constexpr size_t kNone = SIZE_MAX;
 
-  Api api;
+  size_t scale = 1;
+  size_t second = kNone;
+  size_t bias = kNone;
+  size_t sum = kNone;
+  size_t mean = kNone;     // of no use for RMS norms, but part of a schema of onnxruntime
+  size_t inverse = kNone;  // 1 / root of every norm, always float32
+};
+
+// What all overloads of one operator have in common.
+struct Kind {
   Form form;
   const spec::Op* spec;
+  Ports ports;
+  size_t optional_inputs = 0;
+  // Drop-in for an operator of ONNX or onnxruntime: one axis that begins the reduced ones, Y of the
+  // type of the scale, and few of our attributes.
+  bool built_in = false;
+  float epsilon = 0;            // default of a built-in one
+  bool rounds_to_type = false;  // the normalized value is rounded to the type of X = type of Y
+};
+
+struct NormOp : CustomOp {
+  NormOp(const Api& api, const Kind& kind, Element type, Element scale_type, bool infers_optional);
+
+  Api api;
+  Kind is;
   Element type;
   Element scale_type;
-  // How many outputs are told their shape, beginning with the first.
-  size_t inferred_outputs;
-
-  size_t scale_input() const { return spec->inputs - 1; }
+  Element result;  // type of Y
+  bool infers_optional;
 };
 
 // Reports what the library was built from and which instruction sets it may use, as JSON bytes.

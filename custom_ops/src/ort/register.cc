@@ -3,6 +3,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <vector>
 
 #include "norm_op.h"
 
@@ -20,34 +21,107 @@ bool checks_outputs(const ApiBase& base) {
   return read == 2 && (major > 1 || minor >= kChecksOutputs);
 }
 
-// The operators as one onnxruntime in this process sees them. Sessions keep pointers into it, so it
-// is never freed; a second registration shares it.
-struct Registry {
-  Registry(const ApiTable* table, bool infers_optional) : api(table), info(api) {
-    constexpr Element kTypes[] = {Element::kFloat32, Element::kFloat16, Element::kBFloat16,
-                                  Element::kFloat64};
-    const std::pair<Form, const spec::Op*> forms[] = {
-        {Form::kPlain, &spec::kRMSNormalization},
-        {Form::kSkip, &spec::kSkipRMSNormalization},
-        {Form::kGated, &spec::kGatedRMSNormalization},
-        {Form::kPreGated, &spec::kPreGatedRMSNormalization},
-    };
-    api.call<Slot::CreateCustomOpDomain>(static_cast<const char*>(spec::kDomain), &domain);
-    for (const auto& [form, op] : forms) {
+constexpr Element kTypes[] = {Element::kFloat32, Element::kFloat16, Element::kBFloat16,
+                              Element::kFloat64};
+
+constexpr spec::Op kOnnxNorm = {"RMSNormalization", 2, 1, 0};
+constexpr spec::Op kSimplified = {"SimplifiedLayerNormalization", 2, 2, 1};
+constexpr spec::Op kSkipSimplified = {"SkipSimplifiedLayerNormalization", 4, 4, 3};
+
+std::vector<Kind> our_kinds() {
+  Ports skip, gated;
+  skip.second = gated.second = 1;
+  skip.scale = gated.scale = 2;
+  skip.sum = 1;
+  return {{Form::kPlain, &spec::kRMSNormalization, {}},
+          {Form::kSkip, &spec::kSkipRMSNormalization, skip},
+          {Form::kGated, &spec::kGatedRMSNormalization, gated},
+          {Form::kPreGated, &spec::kPreGatedRMSNormalization, gated}};
+}
+
+// Drop-ins for operators of the domain "".
+std::vector<Kind> onnx_kinds() {
+  Kind onnx{Form::kPlain, &kOnnxNorm, {}};
+  onnx.built_in = onnx.rounds_to_type = true;
+  onnx.epsilon = 1e-5F;
+  Kind simplified{Form::kPlain, &kSimplified, {}};
+  simplified.built_in = true;
+  simplified.epsilon = 1e-5F;
+  simplified.ports.inverse = 1;
+  return {onnx, simplified};
+}
+
+// Drop-ins for operators of the domain com.microsoft.
+std::vector<Kind> microsoft_kinds() {
+  Kind skip{Form::kSkip, &kSkipSimplified, {}};
+  skip.built_in = true;
+  skip.epsilon = 1e-12F;
+  skip.optional_inputs = 1;
+  skip.ports.second = 1;
+  skip.ports.scale = 2;
+  skip.ports.bias = 3;
+  skip.ports.mean = 1;
+  skip.ports.inverse = 2;
+  skip.ports.sum = 3;
+  return {skip};
+}
+
+// One domain of operators as one onnxruntime in this process sees it. Sessions keep pointers into
+// it, so it is never freed; a second registration shares it.
+struct Domain {
+  Domain(const Api& api, bool infers_optional, const char* name, const std::vector<Kind>& kinds) {
+    api.call<Slot::CreateCustomOpDomain>(name, &handle);
+    for (const Kind& is : kinds) {
       for (const Element type : kTypes) {
-        for (const Element scale_type : kTypes)
-          add(norms.emplace_back(api, form, *op, type, scale_type, infers_optional));
+        for (const Element scale_type : kTypes) {
+          if (is.built_in && is.ports.second != Ports::kNone && type != scale_type) continue;
+          const NormOp& op = norms.emplace_back(api, is, type, scale_type, infers_optional);
+          api.call<Slot::CustomOpDomain_Add>(handle, &op);
+        }
       }
     }
-    add(info);
   }
 
-  void add(const CustomOp& op) { api.call<Slot::CustomOpDomain_Add>(domain, &op); }
+  std::deque<NormOp> norms;
+  CustomOpDomain* handle = nullptr;
+};
+
+struct Registry {
+  Registry(const ApiTable* table, bool infers_optional)
+      : api(table),
+        info(api),
+        ours(api, infers_optional, spec::kDomain, our_kinds()),
+        onnx(api, infers_optional, "", onnx_kinds()),
+        microsoft(api, infers_optional, "com.microsoft", microsoft_kinds()) {
+    api.call<Slot::CustomOpDomain_Add>(ours.handle, static_cast<const CustomOp*>(&info));
+  }
+
+  // onnxruntime refuses every session of options that hold a domain twice, so register() in
+  // rmsnorm_onnx/library.py writes down what they hold; a C++ program may ask by the same entries.
+  // The two built-in domains are apart because the second does harm in some models: the version of
+  // a registered domain counts as 1000 where a model does not import it, and onnxruntime then knows
+  // none of its own com.microsoft operators, to which its optimizers rewrite plain nodes.
+  void add_to(SessionOptions* options) {
+    add_to(options, ours, "rmsnorm_onnx", true);
+    add_to(options, onnx, "rmsnorm_onnx.override", false);
+    add_to(options, microsoft, "rmsnorm_onnx.override.com.microsoft", false);
+  }
+
+  void add_to(SessionOptions* options, const Domain& domain, std::string entry, bool always) {
+    if (!always && !has(options, entry)) return;
+    if (has(options, entry + ".registered")) return;
+    api.call<Slot::AddCustomOpDomain>(options, domain.handle);
+  }
+
+  bool has(const SessionOptions* options, const std::string& entry) const {
+    int found = 0;
+    api.call<Slot::HasSessionConfigEntry>(options, entry.c_str(), &found);
+    return found != 0;
+  }
 
   Api api;
   InfoOp info;
-  std::deque<NormOp> norms;
-  CustomOpDomain* domain = nullptr;
+  Domain ours, onnx, microsoft;
 };
 
 Registry& registry_of(const ApiBase& base, const ApiTable* table) {
@@ -75,6 +149,5 @@ extern "C" __attribute__((visibility("default"))) rmsnorm::ort::Status* Register
   const ApiTable* table = base->GetApi(rmsnorm::spec::kOrtApiVersion);
   if (!table) return too_old(*base);
   const Api api(table);
-  return api.guard(
-      [&] { api.call<Slot::AddCustomOpDomain>(options, registry_of(*base, table).domain); });
+  return api.guard([&] { registry_of(*base, table).add_to(options); });
 }

@@ -1,0 +1,143 @@
+"""Speed of the bare kernels beside a copy of the same bytes: PYTHONPATH=. python custom_ops/bench/kernels.py [--json].
+
+One thread, one process, interleaved, medians. A share is the kernel's rate over the better of a plain and a
+non-temporal copy that moves as many bytes (reads and writes counted alike).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import platform
+import statistics
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
+import kernels_abi as abi
+
+from rmsnorm_onnx.spec import DType
+
+#: Arrays that are read, and written, by the form.
+STREAMS = {"plain": (1, 1), "skip": (2, 2), "gated": (2, 1)}
+#: Bytes read and written by one call: within the cache of that name on a server core.
+PLACES = {"L1": 24 << 10, "L2": 512 << 10, "L3": 12 << 20, "DRAM": 256 << 20}
+WIDTHS = (64, 128, 1024, 4096, 16384)
+ROUNDS = 7
+#: One sample lasts as long, which a clock of nanoseconds and a scheduler of milliseconds both measure well.
+SAMPLE_NS = 2e6
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement; rates are of bytes read and written."""
+
+    form: str
+    dtype: str
+    place: str
+    width: int
+    rows: int
+    gb_per_s: float
+    copy: float
+    streaming_copy: float
+    share: float
+
+
+def filled(nbytes: int, fill: int) -> Any:
+    """Memory of its own, written once."""
+    array = abi.aligned(nbytes)
+    array[:] = fill
+    return array
+
+
+def samples(calls: dict[str, Any]) -> dict[str, float]:
+    """Nanoseconds of one call each, interleaved so that a slow moment hits all alike."""
+    repeats = {name: max(1, int(SAMPLE_NS / max(call(3) / 3, 1))) for name, call in calls.items()}
+    took: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(ROUNDS):
+        for name, call in calls.items():
+            took[name].append(call(repeats[name]) / repeats[name])
+    return {name: statistics.median(times) for name, times in took.items()}
+
+
+def measure(form: str, dtype: DType, place: str, width: int, isa: str, streaming: int) -> Cell | None:
+    """None where not even one row fits."""
+    size = abi.NUMPY[dtype].itemsize
+    reads, writes = STREAMS[form]
+    rows = PLACES[place] // (width * size * (reads + writes))
+    if rows == 0:
+        return None
+    nbytes = rows * width * size
+    arrays = [filled(nbytes, 0x3C) for _ in range(reads + writes)]
+    # 0x3C3C is a number near 1 in every type, and no slow one.
+    x, second, y, total = arrays[0], arrays[1] if reads == 2 else None, arrays[reads], arrays[-1]
+    scale = np.ones(width, abi.NUMPY[dtype])
+    stash = DType.DOUBLE if dtype is DType.DOUBLE else DType.FLOAT
+    problem = abi.TestProblem(
+        form=abi.FORMS.index(form), type=dtype, scale_type=dtype, stash=stash, normalized=stash, scaled=stash,
+        epsilon=1e-5, shape=abi.int64s((rows, width)), axes=abi.int64s((1,)), scale_shape=abi.int64s((width,)),
+        rank=2, axis_count=1, scale_rank=1, x=abi.address(x), second=abi.address(second), scale=abi.address(scale),
+        y=abi.address(y), sum=abi.address(total) if form == "skip" else None, streaming=streaming,
+    )  # fmt: skip
+    shim = abi.shim()
+    moved = nbytes * (reads + writes)
+    source, target = filled(moved // 2, 1), filled(moved // 2, 2)
+    copy = lambda streaming: lambda repeats: shim.rmsnorm_bench_copy(  # noqa: E731
+        ctypes.c_void_p(abi.address(target)), ctypes.c_void_p(abi.address(source)),
+        ctypes.c_int64(moved // 2), ctypes.c_int32(streaming), ctypes.c_int64(repeats),
+    )  # fmt: skip
+    calls = {
+        "kernel": lambda repeats: shim.rmsnorm_bench_kernel(
+            isa.encode(), ctypes.byref(problem), ctypes.c_int64(repeats)
+        ),
+        "copy": copy(0),
+        "streaming": copy(1),
+    }
+    rate = {name: moved / took for name, took in samples(calls).items()}
+    share = rate["kernel"] / max(rate["copy"], rate["streaming"])
+    return Cell(form, dtype.name, place, width, rows, rate["kernel"], rate["copy"], rate["streaming"], share)
+
+
+def table(cells: list[Cell]) -> Iterator[str]:
+    """One line per form, type and place: GB/s and share of copy at every width."""
+    yield f"{'':23}" + "".join(f"{width:>14}" for width in WIDTHS)
+    for form, dtype, place in dict.fromkeys((c.form, c.dtype, c.place) for c in cells):
+        row = {c.width: c for c in cells if (c.form, c.dtype, c.place) == (form, dtype, place)}
+        texts = (f"{row[w].gb_per_s:8.1f} {row[w].share:5.2f}" if w in row else "-" for w in WIDTHS)
+        yield f"{form:6} {dtype:9} {place:5} " + "".join(f"{text:>14}" for text in texts)
+
+
+def machine() -> str:
+    """Processor and instruction sets."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return f"{name}, {' '.join(abi.isas())}"
+
+
+def main() -> None:
+    """Measure what the arguments name."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
+    parser.add_argument("--isa", default="", help="instruction set (default: the best one)")
+    parser.add_argument("--streaming", type=int, choices=(-1, 0, 1), default=-1, help="-1: as in a session")
+    for name, every in (("form", STREAMS), ("dtype", [d.name for d in DType]), ("place", PLACES)):
+        parser.add_argument(f"--{name}", nargs="+", choices=list(every), default=list(every))
+    args = parser.parse_args()
+    for name in ("kernel", "copy"):
+        getattr(abi.shim(), f"rmsnorm_bench_{name}").restype = ctypes.c_double
+    questions = [(f, DType[d], p, w) for f in args.form for d in args.dtype for p in args.place for w in WIDTHS]
+    cells = [cell for question in questions if (cell := measure(*question, args.isa, args.streaming)) is not None]
+    if args.json:
+        print(json.dumps({"schema_version": 1, "machine": machine(), "cells": [asdict(cell) for cell in cells]}))
+    else:
+        print(machine(), "GB/s read and written, share of the better copy", *table(cells), sep="\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+// What a built-in operator asks for and no kernel does: Y of another type than X, a residual sum of
+// three or of tensors of unlike shapes. Done before and after the kernel, on the same few rows.
+#pragma once
+
+#include <memory>
+
+#include "../kernel.h"
+
+namespace rmsnorm::ort {
+
+// Uninitialized memory.
+using Bytes = std::unique_ptr<char[]>;
+
+class Staging {
+ public:
+  explicit Staging(const KernelSet& kernels) : kernels_(kernels) {}
+
+  // The problem's Y becomes of `result`: the kernel computes in the stash type, X converted.
+  void retype(Problem* problem, Element result);
+
+  // X + second + bias becomes the sum (or Y) of a plain norm; second repeats after
+  // `second_elements`. Added in the stash type and rounded once, as onnxruntime does.
+  void add(Problem* problem, int64_t second_elements, const void* bias, int64_t bias_elements);
+
+  // The kernel over items [begin, end) of the problem.
+  void run(const Problem& problem, int64_t begin, int64_t end) const;
+
+  // Columns interleave, so their items cannot be staged one by one.
+  bool splits(const Layout& layout) const { return !layout.columns || (!widens_ && !adds_); }
+
+ private:
+  void add_range(int64_t begin, int64_t end) const;
+
+  const KernelSet& kernels_;
+  bool widens_ = false;
+  bool adds_ = false;
+  Element type_ = Element::kFloat32;  // of X
+  Element stash_ = Element::kFloat32;
+  Element result_ = Element::kFloat32;
+  const void* x_ = nullptr;
+  const void* second_ = nullptr;
+  int64_t second_elements_ = 1;
+  const void* bias_ = nullptr;
+  int64_t bias_elements_ = 1;
+  void* target_ = nullptr;  // of the first stage
+  void* y_ = nullptr;
+  Bytes scratch_;
+};
+
+}  // namespace rmsnorm::ort
