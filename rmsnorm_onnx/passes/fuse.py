@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import gc
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -86,7 +88,23 @@ class Options:
 
 def fuse(model: ir.Model, options: Options | None = None) -> Outcome:
     """Fuse all that ``find`` matches and the target can express, in place."""
-    options = options or Options()
+    with _collector_paused():
+        return _fuse(model, options or Options())
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Leave the garbage collector out: hardly anything is garbage, and it took a third of the time (27,000 nodes)."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _fuse(model: ir.Model, options: Options) -> Outcome:
     target = TARGETS[options.target]
     # A model that another tool has read lists them no more; without them it could not be saved.
     modelfile.list_all_outputs(model)
