@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import groups, read_lengths, read_nodes, read_quotient, read_statistic
-from rmsnorm_onnx.matcher.context import Context, Meaning
+from rmsnorm_onnx.matcher.context import Context, Meaning, describe
 from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS
 from rmsnorm_onnx.matcher.normalized import Normalized, Sigmoid, Silu
 from rmsnorm_onnx.matcher.statistic import Lengths, Squared, Statistic
@@ -33,9 +33,25 @@ def read(model: ir.Model, adopt: bool) -> Context:
                 continue
             rule = rules.get(node.op_type)
             meaning = rule(context, node) if rule is not None and _is_whole(node) else None
+            if meaning is None and node.op_type in _ALIENATING:
+                meaning = _alienated(context, node)
             if meaning is not None:
                 context.meanings[node.outputs[0]] = meaning
     return context
+
+
+def _alienated(context: Context, node: ir.Node) -> Statistic | None:
+    """A statistic that this node turns into something else: read on, so that a quotient by it can say why."""
+    if context.near_misses and context.near_misses[-1].node is node:
+        return None
+    meanings = {value: context.meaning(value) for value in node.inputs if value is not None}
+    statistic = next((m for m in meanings.values() if isinstance(m, Statistic)), None)
+    # Times a whole tensor it is no number per row any more.
+    alone = all(isinstance(m, Statistic) or context.constants.array(value) is not None for value, m in meanings.items())
+    if statistic is None or not alone:
+        return None
+    detail = f"{describe(node)} makes something else of it"
+    return statistic.flawed(spec.Why.NOT_A_MEAN, node, detail).computed_by(node)
 
 
 def _is_whole(node: ir.Node) -> bool:
@@ -149,6 +165,12 @@ def _reshape(context: Context, node: ir.Node) -> Meaning | None:
     return read_statistic.reshape(context, node)
 
 
+_ALIENATING: Final = frozenset(
+    {
+        *("Add", "Clip", "Max", "Min", "Mul", "Neg", "Sqrt", "Sub", "Transpose"),
+        *("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"),
+    }
+)
 _DOMAINS: Final = DEFAULT_DOMAINS | {"com.microsoft"}
 _RULES: Final[dict[str, Rule]] = {
     "Abs": read_statistic.magnitude,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -98,6 +99,37 @@ def verify(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _TruthRuns:
+    """The runs of the original alone, which every fused model is judged by."""
+
+    exact: runtime.ExactRun
+    noise: list[dict[str, Array]]
+    slack: tuple[int, list[dict[str, Array]]]
+
+
+def _truth_runs(
+    original: runtime.LoadedModel, feeds: Mapping[str, Array], samples: int, seed: int, threads: int | None
+) -> _TruthRuns:
+    """Run the original in float64; kept for the next call, as the same original is often verified twice."""
+    digest = hashlib.sha256()
+    for name, array in sorted(feeds.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    key = (original.sha256, digest.hexdigest(), samples, seed, threads)
+    if key not in _LAST_TRUTH:
+        runs = _TruthRuns(
+            runtime.run_exact(original.model, feeds, threads=threads),
+            list(runtime.noise_runs(original.model, feeds, count=samples, seed=seed, threads=threads)),
+            runtime.slack_runs(original.model, feeds, count=samples, seed=seed, threads=threads),
+        )
+        _LAST_TRUTH.clear()
+        _LAST_TRUTH[key] = runs
+    return _LAST_TRUTH[key]
+
+
+_LAST_TRUTH: Final[dict[tuple[object, ...], _TruthRuns]] = {}
+
+
 @dataclass(slots=True)
 class _Judge:
     """Makes the float64 and the sampled runs, and judges the float outputs by them."""
@@ -116,17 +148,10 @@ class _Judge:
     ) -> tuple[dict[str, OutputParity], list[str]]:
         notes: list[str] = []
         try:
-            exact = runtime.run_exact(self.original.model, self.feeds, threads=self.threads)
-            noise = list(
-                runtime.noise_runs(
-                    self.original.model, self.feeds, count=self.samples, seed=self.seed, threads=self.threads
-                )
-            )
-            constants, shifted = runtime.slack_runs(
-                self.original.model, self.feeds, count=self.samples, seed=self.seed, threads=self.threads
-            )
+            truth_runs = _truth_runs(self.original, self.feeds, self.samples, self.seed, self.threads)
         except CannotRun as error:
             return self._without_truth(names, first, second, error)
+        exact, noise, (constants, shifted) = truth_runs.exact, truth_runs.noise, truth_runs.slack
         self.original_exact = exact.how
         fused_exact = self._run_fused_exact(notes)
         roundoff = max(exact.roundoff, fused_exact.roundoff if fused_exact else 0.0)

@@ -72,21 +72,7 @@ def _unshaped(sentence: Sentence, failure: Failure) -> bool:
 
 _BARE = Spelling(scale=None, quotient="reciprocal")
 
-#: Near ones whose reading stops without a word.
-_SILENT = frozenset(
-    {
-        "mean-at-most", "mean-clipped-above", "mean-epsilon-itself", "mean-floor-of-other", "mean-largest",
-        "mean-over-more", "mean-root", "mean-subtracted", "mean-swapped", "mean-times-0", "mean-times-minus-1",
-        "root-clipped-above", "root-twice", "axes-input", "mean-reversed",
-    }
-)  # fmt: skip
-
 GAPS: tuple[Gap, ...] = (
-    Gap(
-        "a near miss without a word",
-        29,
-        lambda s, f: f.kind == "silent" and (s.twist in _SILENT or "sub-neg" in s.habits),
-    ),
     Gap(
         "a root rounded to float16 in a float32 norm is read as if it were not",
         512,
