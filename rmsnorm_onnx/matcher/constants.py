@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS, Facts
+from rmsnorm_onnx.matcher.flow import DEFAULT_DOMAINS, Known
 
 #: More elements than any epsilon, exponent or axes list has; keeps weights unread.
 _SMALL: Final = 1024
@@ -33,8 +33,8 @@ _FOLDABLE: Final = frozenset(
 class Constants:
     """Reads constant values of one model; each is computed once."""
 
-    def __init__(self, model: ir.Model, facts: Facts) -> None:
-        self._facts = facts
+    def __init__(self, model: ir.Model, known: Known) -> None:
+        self._of = known
         self._overridable = model.ir_version >= _OVERRIDABLE_FROM
         self._opset = model.opset_imports.get("", 18)
         self._known: dict[ir.Value, np.ndarray[Any, Any] | None] = {}
@@ -119,11 +119,11 @@ class Constants:
     def _cast_like(self, node: ir.Node, depth: int) -> np.ndarray[Any, Any] | None:
         """Only the type of the second input matters, which need not be constant."""
         array, like = self.array(node.inputs[0], depth - 1), node.inputs[1]
-        dtype = self._facts.dtype(like) if like is not None else None
+        dtype = self._of.dtype(like) if like is not None else None
         return array.astype(dtype.numpy()) if array is not None and dtype is not None else None
 
     def _static_shape(self, node: ir.Node) -> np.ndarray[Any, Any] | None:
-        shape = self._facts.shape(node.inputs[0]) if node.inputs[0] is not None else None
+        shape = self._of.shape(node.inputs[0]) if node.inputs[0] is not None else None
         if shape is None:
             return None
         start = node.attributes["start"].as_int() if "start" in node.attributes else 0
@@ -133,7 +133,7 @@ class Constants:
 
     def _static_size(self, node: ir.Node) -> np.ndarray[Any, Any] | None:
         """Mostly of a Shape, as the rank: known even where lengths are not."""
-        shape = self._facts.shape(node.inputs[0]) if node.inputs[0] is not None else None
+        shape = self._of.shape(node.inputs[0]) if node.inputs[0] is not None else None
         if shape is None or not all(isinstance(length, int) for length in shape):
             return None
         return np.asarray(math.prod(length for length in shape if isinstance(length, int)), np.int64)

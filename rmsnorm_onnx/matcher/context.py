@@ -7,8 +7,8 @@ from typing import Final, TypeAlias
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
-from rmsnorm_onnx.matcher.constants import Constants
-from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS, Facts
+from rmsnorm_onnx.matcher.facts import Facts
+from rmsnorm_onnx.matcher.flow import DEFAULT_DOMAINS
 from rmsnorm_onnx.matcher.match import NearMiss
 from rmsnorm_onnx.matcher.normalized import Normalized, Sigmoid, Silu
 from rmsnorm_onnx.matcher.statistic import Flaw, Lengths, Squared, Statistic
@@ -37,7 +37,7 @@ class Context:
 
     def __init__(self, model: ir.Model) -> None:
         self.facts = Facts(model)
-        self.constants = Constants(model, self.facts)
+        self.constants = self.facts.constants
         self.meanings: dict[ir.Value, Meaning] = {}
         self.near_misses: list[NearMiss] = []
         self.refused: set[ir.Value] = set()

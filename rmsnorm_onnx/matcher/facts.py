@@ -1,21 +1,20 @@
 """Element types and shapes of values, inferred where the model does not state them.
 
-Inference runs once, and only when something is missing.
+What a value's own node tells comes first. ONNX's inference runs once, and only where that is not enough.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import onnx
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
-from rmsnorm_onnx.matcher.inference import Dim, Stated, infer, stated
-
-#: Names of the domain of ONNX's own operators.
-DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
+from rmsnorm_onnx.matcher.constants import Constants
+from rmsnorm_onnx.matcher.flow import UNKNOWN, Dims, Stated, follow, has_rule
+from rmsnorm_onnx.matcher.inference import infer, stated
 
 
 class Facts:
@@ -23,46 +22,40 @@ class Facts:
 
     def __init__(self, model: ir.Model) -> None:
         self._model = model
-        self._inferred: Mapping[ir.Value, onnx.ValueInfoProto] | None = None
-        self._known: dict[ir.Value, Stated] = {}
-        self._inferred_functions: set[ir.OperatorIdentifier] = set()
+        self.constants = Constants(model, self)
+        self._settled: dict[ir.Value, Stated] = {}
+        self._inferred: dict[ir.Value, onnx.ValueInfoProto] | None = None
+        self._in_functions: dict[ir.Value, Stated] = {}
         self._calls: dict[ir.OperatorIdentifier, list[ir.Node]] = defaultdict(list)
-        for graph in (model.graph, *(f.graph for f in model.functions.values())):
+        self._function_of: dict[ir.Value, ir.Function] = {}
+        if model.functions:
+            self._note_functions()
+
+    def _note_functions(self) -> None:
+        functions = self._model.functions
+        for graph in (self._model.graph, *(f.graph for f in functions.values())):
             for node in graph.all_nodes():
-                if node.op_identifier() in model.functions:
+                if node.op_identifier() in functions:
                     self._calls[node.op_identifier()].append(node)
-        self._function_of = {v: f for f in model.functions.values() for v in _values(f.graph)}
+        self._function_of = {v: f for f in functions.values() for v in _values(f.graph)}
 
     def dtype(self, value: ir.Value) -> ir.DataType | None:
         """Element type, or None when it cannot be known."""
-        if value.dtype is not None:
-            return value.dtype
-        return self._look_up(value)[0]
+        return value.dtype if value.dtype is not None else self._settle(value)[0]
 
     def float_type(self, value: ir.Value) -> spec.DType | None:
         """Element type when it is one of the four that the operators take, else None."""
         dtype = self.dtype(value)
-        return spec.DType(int(dtype)) if dtype is not None and int(dtype) in _FLOAT_TYPES else None
+        return _FLOAT_TYPES.get(dtype) if dtype is not None else None
 
-    def shape(self, value: ir.Value) -> tuple[Dim, ...] | None:
+    def shape(self, value: ir.Value) -> Dims | None:
         """Length of each axis, or None when not even the rank can be known."""
         own = _dims(value)
-        if own is not None and None not in own:
-            return own
-        inferred = self._look_up(value)[1]
-        if inferred is None:
-            inferred = self._shape_of_reshape(value)
-        if own is None or inferred is None or len(own) != len(inferred):
-            return own if own is not None else inferred
-        return tuple(i if s is None else s for s, i in zip(own, inferred, strict=True))
+        return own if own is not None and None not in own else _merged(own, self._settle(value)[1])
 
-    def _shape_of_reshape(self, value: ir.Value) -> tuple[Dim, ...] | None:
-        """As many unknown lengths as the shape input has elements, which ONNX infers in newer opsets only."""
-        node = value.producer()
-        if node is None or node.op_type != "Reshape" or node.domain not in DEFAULT_DOMAINS or len(node.inputs) < 2:
-            return None
-        target = self.shape(node.inputs[1]) if node.inputs[1] is not None else None
-        return (None,) * target[0] if target is not None and len(target) == 1 and isinstance(target[0], int) else None
+    def ints(self, value: ir.Value) -> tuple[int, ...] | None:
+        """The integers that a constant holds, or None."""
+        return self.constants.ints(value)
 
     def rank(self, value: ir.Value) -> int | None:
         """Number of axes, or None when it cannot be known."""
@@ -74,18 +67,46 @@ class Facts:
         shapes = {self.shape(value) for value in values}
         return len(shapes) == 1 and all(shape is not None and None not in shape for shape in shapes)
 
-    def _look_up(self, value: ir.Value) -> Stated:
+    def _settle(self, value: ir.Value) -> Stated:
+        """What follows for ``value``, its sources first; without recursion, because graphs are deep."""
+        pending, entered = [value], set[ir.Value]()
+        while pending:
+            current = pending[-1]
+            if current in self._settled:
+                pending.pop()
+                continue
+            node = current.producer()
+            if current not in entered and node is not None and _follows(node, current):
+                entered.add(current)
+                pending.extend(i for i in node.inputs if i is not None and not self._is_settled(i))
+                continue
+            self._settled[current] = UNKNOWN  # what a cycle hears of itself
+            self._settled[current] = self._told(current)
+        return self._settled[value]
+
+    def _is_settled(self, value: ir.Value) -> bool:
+        return value in self._settled or (value.dtype is not None and _is_whole(_dims(value)))
+
+    def _told(self, value: ir.Value) -> Stated:
+        """By the node that gives the value; where that does not say all, by ONNX's inference."""
+        node = value.producer()
+        dtype, shape = follow(self, node) if node is not None and _follows(node, value) else UNKNOWN
+        if (dtype or value.dtype) is not None and _is_whole(_merged(_dims(value), shape)):
+            return dtype, shape
+        inferred = self._infer(value)
+        return dtype or inferred[0], _merged(shape, inferred[1])
+
+    def _infer(self, value: ir.Value) -> Stated:
         if self._inferred is None:
             self._inferred = infer(self._model.graph, self._model.functions.values())
         function = self._function_of.get(value)
-        if function is not None and function.identifier() not in self._inferred_functions:
-            self._inferred_functions.add(function.identifier())
-            for call in self._calls[function.identifier()]:
+        if function is not None:
+            # Calls are read once; one of a function in another needs that one's calls first.
+            for call in self._calls.pop(function.identifier(), ()):
                 self._infer_call(function, call)
-        if value not in self._known:
-            info = self._inferred.get(value)
-            self._known[value] = stated(info) if info is not None else (None, None)
-        return self._known[value]
+            return self._in_functions.get(value, UNKNOWN)
+        info = self._inferred.get(value)
+        return stated(info) if info is not None else UNKNOWN
 
     def _infer_call(self, function: ir.Function, call: ir.Node) -> None:
         """Infer the body with the types of one call; what differs between calls stays unknown."""
@@ -96,18 +117,30 @@ class Facts:
         }
         attributes = {**function.attributes, **call.attributes}
         others = [f for f in self._model.functions.values() if f is not function]
-        self._agree(infer(function.graph, others, given, attributes))
-
-    def _agree(self, found: Mapping[ir.Value, onnx.ValueInfoProto]) -> None:
-        for value, info in found.items():
+        for value, info in infer(function.graph, others, given, attributes).items():
             told = stated(info)
-            self._known[value] = _common(self._known.get(value, told), told)
+            self._in_functions[value] = _common(self._in_functions.get(value, told), told)
 
 
-_FLOAT_TYPES = frozenset(int(t) for t in spec.DType)
+_FLOAT_TYPES = {ir.DataType(int(t)): t for t in spec.DType}
 
 
-def _dims(value: ir.Value) -> tuple[Dim, ...] | None:
+def _follows(node: ir.Node, value: ir.Value) -> bool:
+    return value is node.outputs[0] and has_rule(node)
+
+
+def _is_whole(dims: Dims | None) -> bool:
+    return dims is not None and None not in dims
+
+
+def _merged(own: Dims | None, other: Dims | None) -> Dims | None:
+    """Each length from where it is known."""
+    if own is None or other is None or len(own) != len(other):
+        return own if own is not None else other
+    return tuple(o if s is None else s for s, o in zip(own, other, strict=True))
+
+
+def _dims(value: ir.Value) -> Dims | None:
     if value.shape is None and value.const_value is not None:
         return tuple(value.const_value.shape.numpy())
     if value.shape is None:

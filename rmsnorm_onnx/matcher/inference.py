@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, TypeAlias
+from typing import Final
 
 import onnx
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
-
-#: One axis: its length, the name of an unknown length, or None where even a name is missing.
-Dim: TypeAlias = int | str | None
-#: Element type and lengths; None where unknown.
-Stated: TypeAlias = tuple[ir.DataType | None, tuple[Dim, ...] | None]
+from rmsnorm_onnx.matcher.flow import Stated
 
 #: Larger initializers are declared, not passed: none of them is an axes list or a target shape.
 _PASSED_BYTES = 1024

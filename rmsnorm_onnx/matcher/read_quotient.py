@@ -11,7 +11,7 @@ import onnx_ir as ir
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import groups
 from rmsnorm_onnx.matcher.context import Context, Meaning
-from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS
+from rmsnorm_onnx.matcher.flow import DEFAULT_DOMAINS
 from rmsnorm_onnx.matcher.match import Scale
 from rmsnorm_onnx.matcher.normalized import Normalized, Sigmoid, Silu
 from rmsnorm_onnx.matcher.statistic import Flaw, Lengths, Statistic
@@ -39,7 +39,7 @@ def fit(context: Context, factor: ir.Value, x: ir.Value) -> Fit:
         return Fit.SCALE if parameter else Fit.UNKNOWN
     if len(shape) > len(x_shape):
         return Fit.WIDENS
-    smaller = len(shape) < len(x_shape)
+    smaller = len(shape) < len(x_shape) or all(length == 1 for length in shape)
     for length, x_length in zip(reversed(shape), reversed(x_shape), strict=False):
         if length == 1:
             smaller = smaller or x_length != 1
@@ -60,7 +60,7 @@ def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: St
         x, factor = _factors(context, numerator, statistic.x)
         if factor is not None and scale is None and fit(context, factor, statistic.x) is Fit.SCALE:
             statistic, scale = replace(statistic, x=x), factor
-        elif statistic.inverted and scale is None and fit(context, numerator, statistic.x) is Fit.SCALE:
+        elif _takes_scale(context, statistic, numerator):
             return statistic.multiplied_by(numerator, node)
         else:
             detail = f"'{statistic.x.name}' is squared, '{numerator.name}' is divided"
@@ -81,6 +81,12 @@ def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: St
         scale, gain = gain, 1.0
     normalized = Normalized(node.outputs[0], None, statistic, gain, dtype, dtype, nodes)
     return normalized.with_scale(scale, statistic.dtype) if scale is not None else normalized
+
+
+def _takes_scale(context: Context, statistic: Statistic, factor: ir.Value) -> bool:
+    """Whether ``factor``, multiplied into the inverse root, multiplies the columns of x."""
+    free = statistic.inverted and statistic.scale is None and _lines_up(context, statistic)
+    return free and fit(context, factor, statistic.x) is Fit.SCALE
 
 
 def _factors(context: Context, product: ir.Value, x: ir.Value) -> tuple[ir.Value, ir.Value | None]:
@@ -112,13 +118,19 @@ def _bad_value(context: Context, statistic: Statistic, node: ir.Node) -> Flaw | 
         number = getattr(statistic, name)
         if math.isnan(number) or math.isinf(number) or number < 0:
             return Flaw(spec.Why.EPSILON_VALUE, node, f"{name} is {number:g}")
-    rank = context.facts.rank(statistic.x)
-    reduced_first = rank is not None and sorted(a % rank for a in statistic.axes) == list(range(len(statistic.axes)))
-    if not statistic.keepdims and not reduced_first:
-        return Flaw(spec.Why.KEEPDIMS, node, f"the mean over axes {list(statistic.axes)} has keepdims=0")
+    if not _lines_up(context, statistic):
+        plain = Flaw(spec.Why.KEEPDIMS, node, f"the mean over axes {list(statistic.axes)} has keepdims=0")
+        return statistic.misfit or plain
     if math.isinf(statistic.floor) or not statistic.factor > 0:
         return Flaw(spec.Why.NOT_A_MEAN, node, f"the mean is multiplied by {statistic.factor:g}")
     return None
+
+
+def _lines_up(context: Context, statistic: Statistic) -> bool:
+    """Whether each number of the statistic stands at its own row of x, broadcast as it is."""
+    rank = context.facts.rank(statistic.x)
+    reduced_first = rank is not None and sorted(a % rank for a in statistic.axes) == list(range(len(statistic.axes)))
+    return statistic.misfit is None and (statistic.keepdims or reduced_first)
 
 
 def as_mean(context: Context, statistic: Statistic) -> tuple[Statistic, float]:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import read_lengths
 from rmsnorm_onnx.matcher.context import Context, Meaning
-from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS
+from rmsnorm_onnx.matcher.flow import DEFAULT_DOMAINS
 from rmsnorm_onnx.matcher.statistic import Flaw, Lengths, Squared, Statistic
 
 
@@ -200,17 +200,23 @@ def reshape(context: Context, node: ir.Node) -> Meaning | None:
     if (
         node.op_type == "Expand"
         and statistic.keepdims
+        and statistic.misfit is None
         and read_lengths.is_shape_of(context, node.inputs[1], statistic.x)
     ):
         return statistic.computed_by(node)
     shape, x_shape = context.facts.shape(node.outputs[0]), context.facts.shape(statistic.x)
     rank = len(x_shape) if x_shape is not None else None
-    if node.op_type == "Unsqueeze" and not statistic.keepdims and _axes(context, node, rank) == statistic.axes:
-        return replace(statistic, keepdims=True).computed_by(node)
+    steps = {"Unsqueeze": False, "Squeeze": True}
+    undoes = statistic.misfit is None and steps.get(node.op_type) is statistic.keepdims
+    if undoes and _axes(context, node, rank) == statistic.axes:
+        return replace(statistic, keepdims=not statistic.keepdims).computed_by(node)
     if shape is not None and x_shape is not None and len(shape) == len(x_shape):
         reduced = {a % len(x_shape) for a in statistic.axes}
         pairs = enumerate(zip(shape, x_shape, strict=True))
         if all(s == 1 or s == x if i in reduced else s is not None and s == x for i, (s, x) in pairs):
-            return replace(statistic, keepdims=True).computed_by(node)
+            return replace(statistic, keepdims=True, misfit=None).computed_by(node)
     detail = f"{node.op_type} gives it shape {list(shape) if shape is not None else 'unknown'}"
-    return statistic.flawed(spec.Why.KEEPDIMS, node, detail).computed_by(node)
+    if node.op_type == "Expand":
+        return statistic.flawed(spec.Why.KEEPDIMS, node, detail).computed_by(node)
+    # The same numbers in the same order: another such node may still line them up.
+    return replace(statistic, misfit=Flaw(spec.Why.KEEPDIMS, node, detail)).computed_by(node)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import groups, read_lengths, read_nodes, read_quotient, read_statistic
 from rmsnorm_onnx.matcher.context import Context, Meaning, describe
-from rmsnorm_onnx.matcher.facts import DEFAULT_DOMAINS
+from rmsnorm_onnx.matcher.flow import DEFAULT_DOMAINS
 from rmsnorm_onnx.matcher.normalized import Normalized, Sigmoid, Silu
 from rmsnorm_onnx.matcher.statistic import Lengths, Squared, Statistic
 
@@ -33,7 +33,7 @@ def read(model: ir.Model, adopt: bool) -> Context:
                 continue
             rule = rules.get(node.op_type)
             meaning = rule(context, node) if rule is not None and _is_whole(node) else None
-            if meaning is None and node.op_type in _ALIENATING:
+            if meaning is None:
                 meaning = _alienated(context, node)
             if meaning is not None:
                 context.meanings[node.outputs[0]] = meaning
@@ -48,7 +48,8 @@ def _alienated(context: Context, node: ir.Node) -> Statistic | None:
     statistic = next((m for m in meanings.values() if isinstance(m, Statistic)), None)
     # Times a whole tensor it is no number per row any more.
     alone = all(isinstance(m, Statistic) or context.constants.array(value) is not None for value, m in meanings.items())
-    if statistic is None or not alone:
+    # CastLike may ask for a statistic's type only.
+    if statistic is None or not alone or context.constants.array(node.outputs[0]) is not None:
         return None
     detail = f"{describe(node)} makes something else of it"
     return statistic.flawed(spec.Why.NOT_A_MEAN, node, detail).computed_by(node)
@@ -133,6 +134,8 @@ def _scaled_statistic(
     context: Context, node: ir.Node, statistic: Statistic, factor: ir.Value, number: float
 ) -> Meaning | None:
     """A statistic times a constant: part of the mean, or, once 1/n is there and the root inverted, a scale."""
+    # One element is its own mean: then nothing has to be divided by n.
+    statistic = read_quotient.settle(context, statistic)
     if number == 1:
         return statistic.computed_by(node)
     if statistic.is_mean and statistic.rooted and statistic.inverted and statistic.scale is None:
@@ -165,12 +168,6 @@ def _reshape(context: Context, node: ir.Node) -> Meaning | None:
     return read_statistic.reshape(context, node)
 
 
-_ALIENATING: Final = frozenset(
-    {
-        *("Add", "Clip", "Max", "Min", "Mul", "Neg", "Sqrt", "Sub", "Transpose"),
-        *("ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum"),
-    }
-)
 _DOMAINS: Final = DEFAULT_DOMAINS | {"com.microsoft"}
 _RULES: Final[dict[str, Rule]] = {
     "Abs": read_statistic.magnitude,

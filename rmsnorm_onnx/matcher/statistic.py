@@ -47,7 +47,7 @@ class Statistic:
 
     S is the mean of the squares of x over ``axes``, or their sum if ``is_mean`` is false; the root and
     the inversion are there once ``rooted`` and ``inverted`` are true. ``scale`` is a value that was
-    multiplied into the inverse root.
+    multiplied into the inverse root; ``misfit`` says what lined it up otherwise than with x's rows.
     """
 
     x: ir.Value
@@ -63,6 +63,7 @@ class Statistic:
     rooted: bool = False
     inverted: bool = False
     scale: ir.Value | None = None
+    misfit: Flaw | None = None
     flaw: Flaw | None = None
 
     def plus(self, number: float) -> Statistic | None:

@@ -11,7 +11,8 @@ import onnx_ir as ir
 
 from rmsnorm_onnx import modelfile, spec
 from rmsnorm_onnx.errors import InvalidInput
-from rmsnorm_onnx.matcher import NearMiss, find
+from rmsnorm_onnx.matcher import Match, NearMiss, find
+from rmsnorm_onnx.matcher.match import Reshaped
 from rmsnorm_onnx.passes.bodies import add_bodies, import_domain, name_result_types
 from rmsnorm_onnx.passes.emit import emit, node_name
 from rmsnorm_onnx.passes.explain import explain
@@ -154,11 +155,18 @@ def _apply(model: ir.Model, decision: Decision) -> tuple[Fused, ...]:
         emitted.append((match, node))
         fused.append(Fused(node.op_type, node_name(node), output, match.pattern, names))
     sweep(node for match, _ in emitted for node in match.nodes)
-    for graph in {id(match.graph): match.graph for match, _ in emitted if match.sum is not None}.values():
+    for graph in {id(match.graph): match.graph for match, _ in emitted if _may_stand_too_early(match)}.values():
         graph.sort()
     name_result_types(model, emitted)
     _import_domains(model, decision.emissions)
     return tuple(fused)
+
+
+def _may_stand_too_early(match: Match) -> bool:
+    """Whether the new node stands where its residual sum was made, perhaps before its scale is computed."""
+    scale = match.inputs[-1]
+    scale = scale.value if isinstance(scale, Reshaped) else scale
+    return match.sum is not None and isinstance(scale, ir.Value) and scale.producer() is not None
 
 
 def _import_domains(model: ir.Model, emissions: Iterable[Emission]) -> None:
