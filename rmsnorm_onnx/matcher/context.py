@@ -71,6 +71,10 @@ class Context:
             return self._unchanged_operand(node)
         if node.op_type in COPIES:
             return node.inputs[0] if self.is_copy(node) else None
+        if node.op_type == "Neg":
+            inner = node.inputs[0].producer()
+            twice = inner is not None and inner.op_type == "Neg" and inner.domain in DEFAULT_DOMAINS
+            return inner.inputs[0] if twice and inner is not None else None
         if node.op_type in CASTS:
             source, result = self.facts.float_type(node.inputs[0]), self.facts.float_type(value)
             if source is not None and result is not None and (source is result or (source, result) in _WIDENINGS):

@@ -49,6 +49,7 @@ class Match:
         flatten: the Reshape that follows the new node, where the norm is one of groups, or None.
         nodes: what computes ``output`` today, in graph order.
         pattern: the operators of ``nodes``, joined by dashes.
+        ungated: the plain norm inside a gated one, for targets that have no gate.
     """
 
     op: spec.Op
@@ -69,6 +70,7 @@ class Match:
     flatten: ir.Node | None
     nodes: tuple[ir.Node, ...]
     pattern: str
+    ungated: Match | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ def fit(context: Context, factor: ir.Value, x: ir.Value) -> Fit:
         return Fit.SCALE if parameter else Fit.UNKNOWN
     if len(shape) > len(x_shape):
         return Fit.WIDENS
-    smaller = len(shape) < len(x_shape) or all(length == 1 for length in shape)
+    smaller = len(shape) < len(x_shape)
     for length, x_length in zip(reversed(shape), reversed(x_shape), strict=False):
         if length == 1:
             smaller = smaller or x_length != 1
@@ -58,10 +58,10 @@ def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: St
         statistic = replace(statistic, x=context.origin(numerator))
     elif context.unrounded(numerator) is not statistic.x:
         x, factor = _factors(context, numerator, statistic.x)
-        if factor is not None and scale is None and fit(context, factor, statistic.x) is Fit.SCALE:
+        if factor is not None and scale is None and _scales(context, factor, statistic.x):
             statistic, scale = replace(statistic, x=x), factor
-        elif _takes_scale(context, statistic, numerator):
-            return statistic.multiplied_by(numerator, node)
+        elif (scaled := _scaled_inverse(context, statistic, numerator, node)) is not None:
+            return scaled
         else:
             detail = f"'{statistic.x.name}' is squared, '{numerator.name}' is divided"
             different = Flaw(spec.Why.DIFFERENT_VALUE, node, detail)
@@ -83,10 +83,25 @@ def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: St
     return normalized.with_scale(scale, statistic.dtype) if scale is not None else normalized
 
 
-def _takes_scale(context: Context, statistic: Statistic, factor: ir.Value) -> bool:
-    """Whether ``factor``, multiplied into the inverse root, multiplies the columns of x."""
-    free = statistic.inverted and statistic.scale is None and _lines_up(context, statistic)
-    return free and fit(context, factor, statistic.x) is Fit.SCALE
+def _scaled_inverse(context: Context, statistic: Statistic, factor: ir.Value, node: ir.Node) -> Statistic | None:
+    """The inverse root, a scale of the columns of x multiplied into it; None if ``factor`` is no such scale."""
+    if not statistic.inverted or statistic.scale is not None or fit(context, factor, statistic.x) is not Fit.SCALE:
+        return None
+    scaled = statistic.multiplied_by(factor, node)
+    if statistic.lines_up(context.facts.rank(statistic.x)):
+        return scaled
+    flaw = _not_lined_up(statistic, node)
+    return scaled.flawed(flaw.why, flaw.node, flaw.detail)
+
+
+def _not_lined_up(statistic: Statistic, node: ir.Node) -> Flaw:
+    plain = Flaw(spec.Why.KEEPDIMS, node, f"the mean over axes {list(statistic.axes)} has keepdims=0")
+    return statistic.misfit or plain
+
+
+def _scales(context: Context, factor: ir.Value, x: ir.Value) -> bool:
+    """Whether a factor of x itself can be the scale: one of x's full shape too, as no node would be left for it."""
+    return fit(context, factor, x) is Fit.SCALE or context.facts.same_shape(factor, x)
 
 
 def _factors(context: Context, product: ir.Value, x: ir.Value) -> tuple[ir.Value, ir.Value | None]:
@@ -118,19 +133,11 @@ def _bad_value(context: Context, statistic: Statistic, node: ir.Node) -> Flaw | 
         number = getattr(statistic, name)
         if math.isnan(number) or math.isinf(number) or number < 0:
             return Flaw(spec.Why.EPSILON_VALUE, node, f"{name} is {number:g}")
-    if not _lines_up(context, statistic):
-        plain = Flaw(spec.Why.KEEPDIMS, node, f"the mean over axes {list(statistic.axes)} has keepdims=0")
-        return statistic.misfit or plain
+    if not statistic.lines_up(context.facts.rank(statistic.x)):
+        return _not_lined_up(statistic, node)
     if math.isinf(statistic.floor) or not statistic.factor > 0:
         return Flaw(spec.Why.NOT_A_MEAN, node, f"the mean is multiplied by {statistic.factor:g}")
     return None
-
-
-def _lines_up(context: Context, statistic: Statistic) -> bool:
-    """Whether each number of the statistic stands at its own row of x, broadcast as it is."""
-    rank = context.facts.rank(statistic.x)
-    reduced_first = rank is not None and sorted(a % rank for a in statistic.axes) == list(range(len(statistic.axes)))
-    return statistic.misfit is None and (statistic.keepdims or reduced_first)
 
 
 def as_mean(context: Context, statistic: Statistic) -> tuple[Statistic, float]:

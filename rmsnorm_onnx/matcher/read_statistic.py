@@ -9,7 +9,7 @@ import onnx_ir as ir
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import read_lengths
 from rmsnorm_onnx.matcher.context import Context, Meaning
-from rmsnorm_onnx.matcher.flow import DEFAULT_DOMAINS
+from rmsnorm_onnx.matcher.flow import DEFAULT_DOMAINS, Dims
 from rmsnorm_onnx.matcher.statistic import Flaw, Lengths, Squared, Statistic
 
 
@@ -192,31 +192,50 @@ def reciprocal(context: Context, node: ir.Node) -> Meaning | None:
     return statistic.inverse().computed_by(node) if isinstance(statistic, Statistic) else None
 
 
-def reshape(context: Context, node: ir.Node) -> Meaning | None:
-    """Reshape, Unsqueeze, Squeeze, Expand of a statistic: harmless while it still broadcasts against its own rows."""
+def expand(context: Context, node: ir.Node) -> Meaning | None:
+    """Expand of a statistic: harmless where each number goes along its own row of x."""
     statistic = context.meaning(node.inputs[0])
     if not isinstance(statistic, Statistic):
         return None
-    if (
-        node.op_type == "Expand"
-        and statistic.keepdims
-        and statistic.misfit is None
-        and read_lengths.is_shape_of(context, node.inputs[1], statistic.x)
-    ):
-        return statistic.computed_by(node)
+    x_shape = context.facts.shape(statistic.x)
+    if statistic.lines_up(len(x_shape) if x_shape is not None else None):
+        shape = context.facts.shape(node.outputs[0])
+        whole = read_lengths.is_shape_of(context, node.inputs[1], statistic.x)
+        if whole or _stands_along(statistic, shape, x_shape):
+            return replace(statistic, keepdims=True).computed_by(node)
+    return statistic.flawed(spec.Why.KEEPDIMS, node, _gives_shape(context, node)).computed_by(node)
+
+
+def reshape(context: Context, node: ir.Node) -> Meaning | None:
+    """Reshape, Unsqueeze, Squeeze of a statistic: the same numbers in the same order, lined up with x's rows or not."""
+    statistic = context.meaning(node.inputs[0])
+    if not isinstance(statistic, Statistic):
+        return None
     shape, x_shape = context.facts.shape(node.outputs[0]), context.facts.shape(statistic.x)
     rank = len(x_shape) if x_shape is not None else None
     steps = {"Unsqueeze": False, "Squeeze": True}
     undoes = statistic.misfit is None and steps.get(node.op_type) is statistic.keepdims
     if undoes and _axes(context, node, rank) == statistic.axes:
         return replace(statistic, keepdims=not statistic.keepdims).computed_by(node)
-    if shape is not None and x_shape is not None and len(shape) == len(x_shape):
-        reduced = {a % len(x_shape) for a in statistic.axes}
-        pairs = enumerate(zip(shape, x_shape, strict=True))
-        if all(s == 1 or s == x if i in reduced else s is not None and s == x for i, (s, x) in pairs):
-            return replace(statistic, keepdims=True, misfit=None).computed_by(node)
-    detail = f"{node.op_type} gives it shape {list(shape) if shape is not None else 'unknown'}"
-    if node.op_type == "Expand":
-        return statistic.flawed(spec.Why.KEEPDIMS, node, detail).computed_by(node)
-    # The same numbers in the same order: another such node may still line them up.
-    return replace(statistic, misfit=Flaw(spec.Why.KEEPDIMS, node, detail)).computed_by(node)
+    if _stands_along(statistic, shape, x_shape):
+        return replace(statistic, keepdims=True, misfit=None).computed_by(node)
+    kept = tuple(x for i, x in enumerate(x_shape or ()) if i - (rank or 0) not in statistic.axes)
+    if x_shape is not None and shape == kept and None not in kept:
+        return replace(statistic, keepdims=False, misfit=None).computed_by(node)
+    # Another such node may still line it up: the quotient will see.
+    misfit = Flaw(spec.Why.KEEPDIMS, node, _gives_shape(context, node))
+    return replace(statistic, misfit=misfit).computed_by(node)
+
+
+def _stands_along(statistic: Statistic, shape: Dims | None, x_shape: Dims | None) -> bool:
+    """Whether a value of ``shape`` has x's lengths where x was not reduced, and 1 or x's where it was."""
+    if shape is None or x_shape is None or len(shape) != len(x_shape):
+        return False
+    reduced = {a % len(x_shape) for a in statistic.axes}
+    pairs = enumerate(zip(shape, x_shape, strict=True))
+    return all(s == 1 or s == x if i in reduced else s is not None and s == x for i, (s, x) in pairs)
+
+
+def _gives_shape(context: Context, node: ir.Node) -> str:
+    shape = context.facts.shape(node.outputs[0])
+    return f"{node.op_type} gives it shape {list(shape) if shape is not None else 'unknown'}"

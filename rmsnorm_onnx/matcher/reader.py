@@ -44,15 +44,21 @@ def _alienated(context: Context, node: ir.Node) -> Statistic | None:
     """A statistic that this node turns into something else: read on, so that a quotient by it can say why."""
     if context.near_misses and context.near_misses[-1].node is node:
         return None
-    meanings = {value: context.meaning(value) for value in node.inputs if value is not None}
-    statistic = next((m for m in meanings.values() if isinstance(m, Statistic)), None)
+    read = next(((v, m) for v in node.inputs if isinstance(m := context.meaning(v), Statistic)), None)
+    if read is None or context.constants.array(node.outputs[0]) is not None:
+        return None  # CastLike may ask for a statistic's type only
+    value, statistic = read
+    assert value is not None
+    numbers = all(_is_number_like(context, other) for other in node.inputs if other is not None)
     # Times a whole tensor it is no number per row any more.
-    alone = all(isinstance(m, Statistic) or context.constants.array(value) is not None for value, m in meanings.items())
-    # CastLike may ask for a statistic's type only.
-    if statistic is None or not alone or context.constants.array(node.outputs[0]) is not None:
+    if not numbers and not context.facts.same_shape(value, node.outputs[0]):
         return None
     detail = f"{describe(node)} makes something else of it"
     return statistic.flawed(spec.Why.NOT_A_MEAN, node, detail).computed_by(node)
+
+
+def _is_number_like(context: Context, value: ir.Value) -> bool:
+    return isinstance(context.meaning(value), Statistic | Lengths) or context.constants.array(value) is not None
 
 
 def _is_whole(node: ir.Node) -> bool:
@@ -177,7 +183,7 @@ _RULES: Final[dict[str, Rule]] = {
     "Clip": read_statistic.bound,
     "Div": _divide,
     "Dropout": read_quotient.carry,
-    "Expand": _reshape,
+    "Expand": read_statistic.expand,
     "Gather": read_lengths.gather,
     "GlobalAveragePool": read_statistic.pool,
     "Identity": read_quotient.carry,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -10,7 +11,7 @@ import onnx_ir as ir
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import surround
 from rmsnorm_onnx.matcher.context import CASTS, Context, widens
-from rmsnorm_onnx.matcher.match import Findings, Match, NearMiss, Operand, Scale
+from rmsnorm_onnx.matcher.match import Findings, Match, NearMiss, Scale
 from rmsnorm_onnx.matcher.normalized import Normalized
 from rmsnorm_onnx.matcher.statistic import Flaw
 
@@ -116,40 +117,56 @@ def _misfit(context: Context, norm: Normalized) -> Flaw | None:
 
 
 def _match(context: Context, norm: Normalized, claimed: set[ir.Node]) -> Match:
+    """The norm with all that belongs to it: a residual Add, or a gate before or after it."""
+    plain = _plain(context, norm)
+    if norm.addends is not None:
+        return replace(plain, op=spec.SKIP, inputs=(*norm.addends, plain.inputs[-1]), sum=norm.total)
+    x, scale = norm.x, plain.inputs[-1]
+    if norm.gate is not None:
+        return replace(plain, op=spec.GATED, inputs=(x, norm.gate, scale), ungated=_ungated(context, norm))
+    if (gated := surround.gate_before(context, norm, plain.nodes)) is not None:
+        narrow_y = norm.dtype if norm.dtype is not gated.dtype else None
+        match = replace(plain, op=spec.PRE_GATED, inputs=(gated.x, gated.gate, scale), ungated=plain)
+        match = replace(match, dtype=gated.dtype, widen_x=False, narrow_y=narrow_y)
+        return _with_nodes(match, (*gated.nodes, *plain.nodes))
+    widened = plain.widen_x or plain.inputs[0] is not x
+    if not widened and (added := surround.residual(context, norm, scale, claimed)) is not None:
+        gone = surround.dead(norm.value, plain.nodes)
+        read = x.is_graph_output() or any(use.node not in gone for use in x.uses())
+        match = replace(plain, op=spec.SKIP, inputs=(*added.inputs, scale), sum=x if read else None)
+        return _with_nodes(match, (added, *plain.nodes))
+    return plain
+
+
+def _ungated(context: Context, norm: Normalized) -> Match | None:
+    """The norm before its gate; None where one node is both."""
+    while norm.gate is not None:
+        parent = context.meaning(norm.parent)
+        if not isinstance(parent, Normalized):
+            return None
+        norm = parent
+    return _plain(context, _without_trailing_casts(context, norm))
+
+
+def _plain(context: Context, norm: Normalized) -> Match:
+    """The norm by itself."""
     x, t = norm.x, context.facts.float_type(norm.x)
+    graph = norm.nodes[-1].graph
     assert t is not None
+    assert graph is not None
     nodes = in_order(with_sources(context, norm.nodes, x))
     scale: Scale | None = context.origin(norm.scale) if isinstance(norm.scale, ir.Value) else norm.scale
-    op, residual = spec.RMS, None
-    inputs: tuple[Operand | float | None, ...] = (x, scale)
-    widen_x, dtype = widens(t, norm.dtype), norm.dtype if widens(t, norm.dtype) else t
-    if norm.addends is not None:
-        op, inputs, residual = spec.SKIP, (*norm.addends, scale), norm.total
-    elif norm.gate is not None and not widen_x:
-        op, inputs = spec.GATED, (x, norm.gate, scale)
-    elif (gated := surround.gate_before(context, norm, nodes)) is not None:
-        op, nodes = spec.PRE_GATED, (*gated.nodes, *nodes)
-        inputs, dtype, widen_x = (gated.x, gated.gate, scale), gated.dtype, False
-    elif not widen_x and (added := surround.residual(context, norm, scale, claimed)) is not None:
-        op, inputs = spec.SKIP, (*added.inputs, scale)
-        gone = surround.dead(norm.value, nodes)
-        outside = any(use.node not in gone for use in x.uses())
-        residual = x if outside or x.is_graph_output() else None
-        nodes = (added, *nodes)
-    elif widen_x:
-        wide = surround.widened(context, x, norm.dtype, nodes)
-        inputs, widen_x = ((wide, scale), False) if wide is not None else (inputs, True)
+    widens_x = widens(t, norm.dtype)
+    dtype = norm.dtype if widens_x else t
+    wide = surround.widened(context, x, dtype, nodes) if widens_x else x
     stash = norm.stash_type
-    ordered = in_order(nodes)
-    graph = norm.nodes[-1].graph
-    assert graph is not None
     return Match(
-        op,
+        spec.RMS,
         graph,
-        inputs,
-        widen_x,
+        (wide if wide is not None else x, scale),
+        wide is None,
         norm.value,
-        residual,
+        None,
         dtype,
         norm.dtype if norm.dtype is not dtype else None,
         norm.statistic.axes,
@@ -160,9 +177,18 @@ def _match(context: Context, norm: Normalized, claimed: set[ir.Node]) -> Match:
         _rounding(_normalized_type(norm), stash),
         _rounding(norm.scaled_type, stash),
         norm.flat,
-        ordered,
-        "-".join(node.op_type for node in ordered),
+        nodes,
+        _pattern(nodes),
     )
+
+
+def _with_nodes(match: Match, nodes: tuple[ir.Node, ...]) -> Match:
+    ordered = in_order(nodes)
+    return replace(match, nodes=ordered, pattern=_pattern(ordered))
+
+
+def _pattern(nodes: tuple[ir.Node, ...]) -> str:
+    return "-".join(node.op_type for node in nodes)
 
 
 def _normalized_type(norm: Normalized) -> spec.DType | None:

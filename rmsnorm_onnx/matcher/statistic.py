@@ -122,6 +122,11 @@ class Statistic:
         rooted = self.root() if abs(exponent) == 0.5 else None
         return rooted.inverse() if rooted is not None and exponent < 0 else rooted
 
+    def lines_up(self, rank: int | None) -> bool:
+        """Whether each number stands at its own row of x, of ``rank`` axes, and goes along it by broadcasting."""
+        first = rank is not None and sorted(a % rank for a in self.axes) == list(range(len(self.axes)))
+        return self.misfit is None and (self.keepdims or first)
+
     def multiplied_by(self, scale: ir.Value, node: ir.Node) -> Statistic:
         """An inverse root that the scale was multiplied into, before x."""
         return replace(self, scale=scale, nodes=(*self.nodes, node))

@@ -56,7 +56,9 @@ def emit(emission: Emission, current: Current) -> tuple[ir.Node, dict[ir.Value, 
     output = node.outputs[0]
     if match.narrow_y is not None:
         output.name = f"{match.output.name}_{match.dtype.name.lower()}"
-        output.type, output.shape = ir.TensorType(ir.DataType(int(match.dtype))), match.output.shape
+        output.type = ir.TensorType(ir.DataType(int(match.dtype)))
+        # Groups are put back into one axis afterwards.
+        output.shape = match.output.shape if match.flatten is None else None
         output = tape.cast(output, match.narrow_y)
     if match.flatten is not None:
         output = tape.flatten(output, match.flatten, current)

@@ -75,8 +75,9 @@ class Target:
         return NearMiss(match.nodes[-1], spec.Why.TARGET, detail)
 
     def _candidates(self, match: Match) -> Iterator[tuple[Match, Operator, bool]]:
-        """The match as each operator could take it: as it is, as the norm of a sum, in the stash type."""
+        """The match as each operator could take it: as it is, without its gate or sum, in the stash type."""
         yield from ((match, operator, False) for operator in self.operators if operator.computes is match.op)
+        match = match.ungated or match
         if match.op not in {spec.RMS, spec.SKIP}:
             return
         total = _sum_in_graph(match)

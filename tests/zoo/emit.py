@@ -73,6 +73,8 @@ def _reduce(w: Writer, op_type: str, value: str, s: Spelling) -> str:
     if s.keepdims == "reshaped":
         shape = [1 if a in s.positive_axes else 0 for a in range(s.rank)]
         return w.reshape(value, shape)
+    if s.keepdims == "expanded":
+        return w.op("Expand", value, w.number(s.concrete, TensorProto.INT64))
     return value
 
 

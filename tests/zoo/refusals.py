@@ -62,6 +62,16 @@ _WRONG: dict[str, tuple[Spelling, Why, str]] = {
         "the same with a sum and a reciprocal root",
     ),
     "keepdims-0-batch": (Spelling(keepdims="dropped", shape=(3, 3, 3), opset=17), Why.KEEPDIMS, "rank 3"),
+    "keepdims-0-expanded": (
+        Spelling(keepdims="expanded", shape=(8, 8)),
+        Why.KEEPDIMS,
+        "the means of the rows, expanded along the columns",
+    ),
+    "keepdims-0-scaled": (
+        Spelling(keepdims="dropped", shape=(8, 8), quotient="reciprocal", scale_at="root"),
+        Why.KEEPDIMS,
+        "the scale multiplies the means of the rows, which then divide the columns",
+    ),
     "sum-only": (Spelling(mean="sum"), Why.NOT_A_MEAN, "the sum of squares is not divided"),
     "sumsquare-only": (
         Spelling(square="ReduceSumSquare", mean="sum", epsilon=1e-12, quotient="reciprocal"),

@@ -44,7 +44,7 @@ class Spelling:
     count: int | None = None  # None: the right one
     axes: tuple[int, ...] | None = (-1,)  # None: left out, which means all
     axes_kind: Literal["initializer", "constant", "computed", "input"] = "initializer"  # from opset 18 / 13 on
-    keepdims: Literal["kept", "unsqueezed", "reshaped", "dropped"] = "kept"
+    keepdims: Literal["kept", "unsqueezed", "reshaped", "dropped", "expanded"] = "kept"
 
     # floor, epsilon, root
     floor: float | None = None

@@ -199,6 +199,38 @@ def grouped(g: Tape) -> None:
     g.output(g.op("Mul", y, g.weight("wide", (16,))), "y")
 
 
+def grouped_widened(g: Tape) -> None:
+    """Groups normalized in float32 after a change of sign, so that X is float32 and the result is not."""
+    x = g.input("x", ("B", "S", 16), F16)
+    wide = g.op("Neg", g.cast(g.reshape(x, (0, 0, 2, 8)), F32))
+    y = g.reshape(g.cast(g.norm(wide, BARE), F16), (0, 0, 16))
+    g.output(g.op("Mul", y, g.weight("wide", (16,), F16)), "y", F16, ("B", "S", 16))
+
+
+def there_and_back(g: Tape) -> None:
+    """The root loses its last axis, and gets it again before the division."""
+    x = g.input("x", X)
+    root = g.root(g.mean_square(x, PLAIN), PLAIN)
+    flat = g.op("Squeeze", g.op("Unsqueeze", root, g.constant([0], 7)), g.constant([-1], 7))
+    back = g.op("Squeeze", g.op("Unsqueeze", flat, g.constant([-1], 7)), g.constant([0], 7))
+    g.output(g.scaled(g.op("Div", x, back), PLAIN), "y")
+
+
+def neg_neg(g: Tape) -> None:
+    """The sign changes twice."""
+    x = g.input("x", X)
+    square = g.mean_square(x, PLAIN)
+    twice = g.op("Neg", g.op("Neg", x))
+    g.output(g.scaled(g.op("Div", twice, g.root(square, PLAIN)), PLAIN), "y")
+
+
+def multiplied_by_activation(g: Tape) -> None:
+    """A gate of x's shape multiplies x before the division: it can only be the scale."""
+    x, gate = g.input("x", X), g.input("gate", X)
+    root = g.root(g.mean_square(x, PLAIN), PLAIN)
+    g.output(g.op("Div", g.op("Mul", x, gate), root), "y")
+
+
 def dequantized(g: Tape) -> None:
     """Between a DequantizeLinear and a MatMul."""
     x = g.op("DequantizeLinear", g.input("x", X, 2), g.constant(0.03), g.constant(128, 2))
@@ -260,12 +292,16 @@ _TABLE: dict[Program, tuple[dict[str, int], str]] = {
     unknown_rank: ({_R: 1}, "x of unknown rank, negative axis"),
     heads: ({_R: 1}, "query norm per head"),
     grouped: ({_R: 1}, "grouped, scale behind the Reshape"),
+    grouped_widened: ({_R: 1}, "grouped, X wider than the result"),
+    there_and_back: ({_R: 1}, "axes of the root dropped and put back"),
+    neg_neg: ({_R: 1}, "minus minus x"),
+    multiplied_by_activation: ({_R: 1}, "x times an activation, over the root"),
     dequantized: ({_R: 1}, "between quantized operators"),
     paper: ({_R: 1}, "2-norm times 1/sqrt(n), epsilon outside"),
     unit_vectors_times_root: ({_R: 1}, "unit vectors times sqrt(n)"),
     lp_normalization_times_root: ({_R: 1}, "LpNormalization times sqrt(n)"),
 }
-_HALF = {skip_half, skip_cast_shared, skip_float_out}
+_HALF = {skip_half, skip_cast_shared, skip_float_out, grouped_widened}
 
 STRUCTURES: tuple[Case, ...] = tuple(
     case(

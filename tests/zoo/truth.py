@@ -34,16 +34,19 @@ _OPS: dict[str, Callable[..., Any]] = {
     "LpNormalization": lambda v, *, axis, p: v / np.sqrt(np.sum(v * v, axis=axis, keepdims=True)),
     "MatMul": np.matmul,
     "Mul": np.multiply,
+    "Neg": np.negative,
     "RMSNormalization": _onnx_norm,
     "ReduceL2": lambda v, axes: np.sqrt(np.sum(v * v, axis=tuple(axes.astype(int)), keepdims=True)),
     "Reshape": lambda v, shape: v.reshape([n or v.shape[i] for i, n in enumerate(shape.astype(int))]),
     "Sigmoid": _sigmoid,
     "SimplifiedLayerNormalization": _onnx_norm,
     "SkipSimplifiedLayerNormalization": lambda x, skip, scale, *, epsilon: _onnx_norm(x + skip, scale, epsilon=epsilon),
+    "Squeeze": lambda v, axes: np.squeeze(v, tuple(axes.astype(int))),
     "Sub": np.subtract,
     "Swish": lambda v: v * _sigmoid(v),
     "Tanh": np.tanh,
     "Transpose": lambda v, *, perm: np.transpose(v, perm),
+    "Unsqueeze": lambda v, axes: np.expand_dims(v, tuple(axes.astype(int))),
 }
 
 
