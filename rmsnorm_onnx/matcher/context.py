@@ -39,6 +39,7 @@ class Context:
         self.facts = Facts(model)
         self.constants = self.facts.constants
         self.meanings: dict[ir.Value, Meaning] = {}
+        self._sources: dict[ir.Value, ir.Value | None] = {}
         self.near_misses: list[NearMiss] = []
         self.refused: set[ir.Value] = set()
 
@@ -62,6 +63,12 @@ class Context:
 
     def exact_source(self, value: ir.Value) -> ir.Value | None:
         """The value that ``value`` is an exact copy of (a copy or a widening Cast), one node back."""
+        # Asked five times per value on average.
+        if value not in self._sources:
+            self._sources[value] = self._exact_source(value)
+        return self._sources[value]
+
+    def _exact_source(self, value: ir.Value) -> ir.Value | None:
         node = value.producer()
         if node is None or node.domain not in DEFAULT_DOMAINS or not node.inputs or node.inputs[0] is None:
             return None

@@ -87,7 +87,7 @@ def in_function(g: Dialect, s: Spelling, t: Spelling, twist: Twist | None, pick:
     x = x_input(g, s)
     y = g.call("norm", lambda v: twists.norm(g, v, s, twist), x)
     if pick.random() < 0.5:
-        y = g.op("Add", y, g.call("norm", lambda v: v, g.input("other", s.shape, s.dtype)))
+        y = g.op("Max", y, g.call("norm", lambda v: v, g.input("other", s.shape, s.dtype)))
     g.output(y, "y", s.output_type, s.shape)
     return 1
 
