@@ -25,8 +25,16 @@ class Reshaped:
     allow_zero: bool = False
 
 
-#: What a new node reads: a value as it is, or in another shape.
-Operand: TypeAlias = ir.Value | Reshaped
+@dataclass(frozen=True, slots=True)
+class Biased:
+    """A value that the new node reads after a bias was added to it."""
+
+    value: ir.Value
+    bias: ir.Value
+
+
+#: What a new node reads: a value as it is, in another shape, or biased.
+Operand: TypeAlias = ir.Value | Reshaped | Biased
 #: A scale may also be one number.
 Scale: TypeAlias = Operand | float
 

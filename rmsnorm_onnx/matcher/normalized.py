@@ -66,7 +66,7 @@ class Normalized:
     normalized_type: spec.DType | None = None
     gate: Operand | None = None
     scaled_type: spec.DType | None = None
-    addends: tuple[ir.Value, ir.Value] | None = None
+    addends: tuple[Operand, ir.Value] | None = None
     total: ir.Value | None = None
 
     def _next(self, node: ir.Node, dtype: spec.DType, also: tuple[ir.Node, ...] = ()) -> Normalized:

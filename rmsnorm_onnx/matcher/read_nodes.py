@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher.context import Context
+from rmsnorm_onnx.matcher.match import Biased
 from rmsnorm_onnx.matcher.normalized import Normalized
 from rmsnorm_onnx.matcher.read_quotient import Fit, as_mean, fit
 from rmsnorm_onnx.matcher.statistic import Flaw, Statistic
@@ -24,37 +25,57 @@ _DEFAULT_EPSILON: Final = {"SkipSimplifiedLayerNormalization": 1e-12}
 def norm(context: Context, node: ir.Node) -> Normalized | None:
     """RMSNormalization (opset 23) and onnxruntime's SimplifiedLayerNormalization: x, root and scale at once."""
     x, scale = node.inputs[0], node.inputs[1]
-    if x is None or scale is None or _are_read(node.outputs[1:]):
+    if x is None or scale is None:
+        return None
+    if _are_read(node.outputs[1:]):
+        _refuse(context, node, "its root mean square is read")
         return None
     return _scaled_norm(context, node, x, scale, _number(node, "axis", -1))
 
 
 def skip_norm(context: Context, node: ir.Node) -> Normalized | None:
-    """Onnxruntime's SkipSimplifiedLayerNormalization(input, skip, gamma): the norm of a sum, and the sum."""
-    if len(node.inputs) != 3 or _are_read(node.outputs[1:3]):
+    """Onnxruntime's SkipSimplifiedLayerNormalization(input, skip, gamma, bias): the norm of a sum, and the sum."""
+    x, skip, scale, bias = (*node.inputs, None)[:4]
+    if x is None or skip is None or scale is None:
         return None
-    x, skip, scale = node.inputs
-    if x is None or skip is None or scale is None or not context.facts.same_shape(x, skip):
+    if _are_read(node.outputs[1:3]):
+        _refuse(context, node, "its statistics are read")
+        return None
+    if not context.facts.same_shape(x, skip):
+        _refuse(context, node, f"'{x.name}' and '{skip.name}' are not known to have one shape")
         return None
     normalized = _scaled_norm(context, node, x, scale, -1)
+    if normalized is None:
+        return None
     total = node.outputs[3] if _are_read(node.outputs[3:]) else None
-    return replace(normalized, addends=(x, skip), total=total) if normalized is not None else None
+    return replace(normalized, addends=(x if bias is None else Biased(x, bias), skip), total=total)
 
 
 def gated_norm(context: Context, node: ir.Node) -> Normalized | None:
     """The operator GatedRMSNorm(X, scale, gate) of onnxruntime: one mean per row, times scale, times silu(gate)."""
     x, scale, gate = node.inputs
     activation = node.attributes["activation"].as_string() if "activation" in node.attributes else "silu"
-    if x is None or scale is None or gate is None or activation not in {"silu", "swish"}:
+    if x is None or scale is None or gate is None:
+        return None
+    if activation not in {"silu", "swish"}:
+        _refuse(context, node, f"its activation is {activation}")
         return None
     # The mean is taken over as many elements as the scale has, which may be a part of the row.
     shapes = context.facts.shape(x), context.facts.shape(scale)
     if shapes[0] is None or shapes[1] is None or len(shapes[1]) != 1 or shapes[0][-1:] != shapes[1]:
+        _refuse(context, node, f"'{scale.name}' is not known to have the length of the last axis of '{x.name}'")
+        return None
+    if not context.facts.same_shape(x, gate):
+        _refuse(context, node, f"'{x.name}' and '{gate.name}' are not known to have one shape")
         return None
     normalized = _scaled_norm(context, node, x, scale, -1)
-    if normalized is None or not context.facts.same_shape(x, gate):
+    if normalized is None:
         return None
     return replace(normalized, gate=context.origin(gate), scaled_type=normalized.stash_type)
+
+
+def _refuse(context: Context, node: ir.Node, detail: str) -> None:
+    context.report(node, Flaw(spec.Why.TARGET, node, detail))
 
 
 def lp_normalization(context: Context, node: ir.Node) -> Normalized | None:

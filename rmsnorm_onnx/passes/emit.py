@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import Match
-from rmsnorm_onnx.matcher.match import Reshaped
+from rmsnorm_onnx.matcher.match import Biased, Operand
 from rmsnorm_onnx.passes.target import Emission
 
 METADATA: Final = f"{spec.DOMAIN}."
@@ -95,14 +95,16 @@ class _Tape:
         tensor = ir.tensor(np.full(shape, number, dtype.numpy()), dtype)
         return self._append("Constant", [], [ir.AttrTensor("value", tensor)], "scale_value", dtype, ir.Shape(shape))
 
-    def add(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        """The sum of two values of type T and one shape."""
-        return self._append("Add", [a, b], [], "sum", ir.DataType(int(self._match.dtype)), a.shape)
+    def add(self, a: ir.Value, b: ir.Value, suffix: str = "sum") -> ir.Value:
+        """The sum of two values of type T, of the shape of the first."""
+        return self._append("Add", [a, b], [], suffix, ir.DataType(int(self._match.dtype)), a.shape)
 
-    def operand(self, operand: ir.Value | Reshaped, current: Current) -> ir.Value:
+    def operand(self, operand: Operand, current: Current) -> ir.Value:
         """A value as the operator reads it."""
         if isinstance(operand, ir.Value):
             return current(operand)
+        if isinstance(operand, Biased):
+            return self.add(current(operand.value), current(operand.bias), "biased")
         source = current(operand.value)
         if isinstance(operand.shape, ir.Value):
             shape, lengths = current(operand.shape), None

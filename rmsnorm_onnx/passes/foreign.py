@@ -174,18 +174,21 @@ def _scale(match: Match) -> Operand | None:
 
 
 def _type(operand: Operand, facts: Facts) -> DType | None:
-    return facts.float_type(operand.value if isinstance(operand, Reshaped) else operand)
+    return facts.float_type(_value(operand))
 
 
 def _shape(operand: Operand, facts: Facts) -> tuple[Dim, ...] | None:
     if isinstance(operand, Reshaped):
         return operand.shape if isinstance(operand.shape, tuple) else None
-    return facts.shape(operand)
+    return facts.shape(_value(operand))
 
 
 def _label(operand: Operand | None) -> str:
-    value = operand.value if isinstance(operand, Reshaped) else operand
-    return (value.name or "") if value is not None else ""
+    return (_value(operand).name or "") if operand is not None else ""
+
+
+def _value(operand: Operand) -> ir.Value:
+    return operand if isinstance(operand, ir.Value) else operand.value
 
 
 #: ONNX's own, from opset 23 on. Its text rounds to T before the scale; types and roundings that onnxruntime's

@@ -103,6 +103,13 @@ def adopt_skip_simplified(g: Tape) -> None:
     g.output(g.op("SkipSimplifiedLayerNormalization", x, z, scale, domain="com.microsoft", epsilon=1e-6), "y", shape=X)
 
 
+def adopt_skip_simplified_bias(g: Tape) -> None:
+    """As onnxruntime's offline optimizer writes it, with the bias of the projection in front."""
+    x, z, scale, bias = g.input("x", X), g.input("z", X), g.weight("scale", (8,)), g.weight("bias", (8,))
+    y = g.op("SkipSimplifiedLayerNormalization", x, z, scale, bias, domain="com.microsoft", epsilon=1e-6)
+    g.output(y, "y", shape=X)
+
+
 #: (program, nodes per operator, opset, what it shows)
 _TABLE = (
     (in_branch, {RMS.name: 1}, 18, "in an If branch, x captured"),
@@ -118,6 +125,7 @@ _TABLE = (
     (adopt_onnx_23_skip, {SKIP.name: 1}, 23, "Add in front of ONNX-23 RMSNormalization"),
     (adopt_simplified, {RMS.name: 1}, 18, "onnxruntime's SimplifiedLayerNormalization"),
     (adopt_skip_simplified, {SKIP.name: 1}, 18, "onnxruntime's SkipSimplifiedLayerNormalization"),
+    (adopt_skip_simplified_bias, {SKIP.name: 1}, 18, "onnxruntime's SkipSimplifiedLayerNormalization with a bias"),
 )
 
 SCOPES: tuple[Case, ...] = tuple(

@@ -40,7 +40,9 @@ _OPS: dict[str, Callable[..., Any]] = {
     "Reshape": lambda v, shape: v.reshape([n or v.shape[i] for i, n in enumerate(shape.astype(int))]),
     "Sigmoid": _sigmoid,
     "SimplifiedLayerNormalization": _onnx_norm,
-    "SkipSimplifiedLayerNormalization": lambda x, skip, scale, *, epsilon: _onnx_norm(x + skip, scale, epsilon=epsilon),
+    "SkipSimplifiedLayerNormalization": lambda x, skip, scale, bias=0, *, epsilon: _onnx_norm(
+        x + skip + bias, scale, epsilon=epsilon
+    ),
     "Squeeze": lambda v, axes: np.squeeze(v, tuple(axes.astype(int))),
     "Sub": np.subtract,
     "Swish": lambda v: v * _sigmoid(v),
