@@ -50,8 +50,9 @@ def _alienated(context: Context, node: ir.Node) -> Statistic | None:
     value, statistic = read
     assert value is not None
     numbers = all(_is_number_like(context, other) for other in node.inputs if other is not None)
-    # Times a whole tensor it is no number per row any more.
-    if not numbers and not context.facts.same_shape(value, node.outputs[0]):
+    # Times a whole tensor it is no number per row any more; rows of one element cannot tell.
+    per_row = context.facts.same_shape(value, node.outputs[0]) and not context.facts.same_shape(value, statistic.x)
+    if not numbers and not per_row:
         return None
     detail = f"{describe(node)} makes something else of it"
     return statistic.flawed(spec.Why.NOT_A_MEAN, node, detail).computed_by(node)
