@@ -57,18 +57,19 @@ class Constants:
         array = self.array(value)
         return tuple(int(i) for i in array.reshape(-1)) if array is not None else None
 
-    def is_all(self, value: ir.Value | None, number: float) -> bool:
-        """Whether ``value`` is constant, small, and holds nothing but ``number``."""
+    def uniform(self, value: ir.Value | None) -> float | None:
+        """The number that every element of ``value`` is, of however many there are, or None."""
+        node = value.producer() if value is not None else None
+        while value is not None and node is not None and node.domain in DEFAULT_DOMAINS and node.op_type in _REPEATING:
+            if node.op_type == "ConstantOfShape":
+                filled = node.attributes.get("value")
+                return float(filled.as_tensor().numpy().reshape(-1)[0]) if filled is not None else 0.0
+            value = node.inputs[0]
+            node = value.producer() if value is not None else None
         array = self.array(value)
-        return array is not None and array.size > 0 and bool((array == number).all())
-
-    def is_ones(self, value: ir.Value) -> bool:
-        """Whether every element is 1, of however many there are."""
-        node = value.producer()
-        if node is not None and node.op_type == "ConstantOfShape" and node.domain in DEFAULT_DOMAINS:
-            filled = node.attributes.get("value")
-            return filled is not None and bool((filled.as_tensor().numpy() == 1).all())
-        return self.is_all(value, 1)
+        if array is None or array.size == 0 or array.dtype.kind in "SUO":
+            return None
+        return float(array.reshape(-1)[0]) if bool((array == array.reshape(-1)[0]).all()) else None
 
     def is_parameter(self, value: ir.Value) -> bool:
         """Whether ``value`` depends on initializers and constants only, of any size."""
@@ -158,6 +159,10 @@ class Constants:
         return np.asarray(results[0]) if np.size(results[0]) <= _SMALL else None
 
 
+#: Operators that repeat or move elements.
+_REPEATING: Final = frozenset(
+    {"ConstantOfShape", "Expand", "Identity", "Reshape", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
+)
 _GRAPHS: Final = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
 
 

@@ -29,6 +29,8 @@ CASTS: Final = frozenset({"Cast", "CastLike"})
 #: Numbers that change nothing: jax2onnx subtracts the mean that a norm does not have.
 _NEUTRAL: Final = {"Add": 0, "Sub": 0, "Mul": 1, "Div": 1}
 _SIGNLESS: Final = frozenset({"Abs", "Neg"})
+#: What converters write anew for each reader of a value.
+_REPEATED: Final = frozenset({*CASTS, "DequantizeLinear", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 COPIES: Final = frozenset({"Identity", "Dropout"})
 
 
@@ -40,8 +42,23 @@ class Context:
         self.constants = self.facts.constants
         self.meanings: dict[ir.Value, Meaning] = {}
         self._sources: dict[ir.Value, ir.Value | None] = {}
+        self._firsts: dict[object, ir.Value] = {}
         self.near_misses: list[NearMiss] = []
         self.refused: set[ir.Value] = set()
+
+    def note_twin(self, node: ir.Node) -> None:
+        """Take the output for a copy of an earlier node's, if that node does the same to the same values.
+
+        Tools that convert types or quantize write one such node per reader.
+        """
+        if node.op_type not in _REPEATED or len(node.outputs) != 1:
+            return
+        inputs = tuple(self.origin(value) if value is not None else None for value in node.inputs)
+        attributes = tuple(sorted((a.name, str(a.value)) for a in node.attributes.values()))
+        key = (node.graph, node.domain, node.op_type, inputs, attributes)
+        first = self._firsts.setdefault(key, node.outputs[0])
+        if first is not node.outputs[0]:
+            self._sources[node.outputs[0]] = first
 
     def meaning(self, value: ir.Value | None) -> Meaning | None:
         """What ``value`` means, as far as it was read."""
@@ -94,7 +111,7 @@ class Context:
         pairs = (node.inputs, tuple(reversed(node.inputs))) if node.op_type in {"Add", "Mul"} else (node.inputs,)
         for kept, other in pairs:
             # A vector of ones is a weight that was not trained, and a scale like any other.
-            zeros = neutral == 0 and self.constants.is_all(other, 0)
+            zeros = neutral == 0 and self.constants.uniform(other) == 0
             if kept is not None and (zeros or self.constants.single(other) == neutral):
                 return kept if self.facts.same_shape(kept, node.outputs[0]) else None
         return None
@@ -108,6 +125,16 @@ class Context:
         if wide is None or narrow is None or (narrow, wide) not in _WIDENINGS:
             return None
         return self.origin(node.inputs[0])
+
+    def uncast(self, value: ir.Value) -> ir.Value:
+        """The earliest value that ``value`` equals but for roundings."""
+        value = self.origin(value)
+        node = value.producer()
+        while node is not None and node.op_type in CASTS and node.domain in DEFAULT_DOMAINS:
+            assert node.inputs[0] is not None
+            value = self.origin(node.inputs[0])
+            node = value.producer()
+        return value
 
     def unsigned_origin(self, value: ir.Value) -> ir.Value:
         """The earliest value that has the same squares: also before Abs and Neg."""

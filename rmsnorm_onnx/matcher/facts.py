@@ -41,7 +41,8 @@ class Facts:
 
     def dtype(self, value: ir.Value) -> ir.DataType | None:
         """Element type, or None when it cannot be known."""
-        return value.dtype if value.dtype is not None else self._settle(value)[0]
+        own = element_type(value)
+        return own if own is not None else self._settle(value)[0]
 
     def float_type(self, value: ir.Value) -> spec.DType | None:
         """Element type when it is one of the four that the operators take, else None."""
@@ -76,7 +77,7 @@ class Facts:
                 pending.pop()
                 continue
             node = current.producer()
-            if current not in entered and node is not None and _follows(node, current):
+            if current not in entered and node is not None and has_rule(current):
                 entered.add(current)
                 pending.extend(i for i in node.inputs if i is not None and not self._is_settled(i))
                 continue
@@ -85,13 +86,12 @@ class Facts:
         return self._settled[value]
 
     def _is_settled(self, value: ir.Value) -> bool:
-        return value in self._settled or (value.dtype is not None and _is_whole(_dims(value)))
+        return value in self._settled or (element_type(value) is not None and _is_whole(_dims(value)))
 
     def _told(self, value: ir.Value) -> Stated:
         """By the node that gives the value; where that does not say all, by ONNX's inference."""
-        node = value.producer()
-        dtype, shape = follow(self, node) if node is not None and _follows(node, value) else UNKNOWN
-        if (dtype or value.dtype) is not None and _is_whole(_merged(_dims(value), shape)):
+        dtype, shape = follow(self, value) if has_rule(value) else UNKNOWN
+        if (dtype or element_type(value)) is not None and _is_whole(_merged(_dims(value), shape)):
             return dtype, shape
         inferred = self._infer(value)
         return dtype or inferred[0], _merged(shape, inferred[1])
@@ -125,10 +125,6 @@ class Facts:
 _FLOAT_TYPES = {ir.DataType(int(t)): t for t in spec.DType}
 
 
-def _follows(node: ir.Node, value: ir.Value) -> bool:
-    return value is node.outputs[0] and has_rule(node)
-
-
 def _is_whole(dims: Dims | None) -> bool:
     return dims is not None and None not in dims
 
@@ -140,12 +136,23 @@ def _merged(own: Dims | None, other: Dims | None) -> Dims | None:
     return tuple(o if s is None else s for s, o in zip(own, other, strict=True))
 
 
+def element_type(value: ir.Value) -> ir.DataType | None:
+    """What the model states: of an initializer its data, because converters leave an old type beside it."""
+    tensor = value.const_value
+    return tensor.dtype if tensor is not None and not value.is_graph_input() else value.dtype
+
+
 def _dims(value: ir.Value) -> Dims | None:
-    if value.shape is None and value.const_value is not None:
+    if value.const_value is not None and not value.is_graph_input():
         return tuple(value.const_value.shape.numpy())
     if value.shape is None:
-        return None
-    return tuple(dim if isinstance(dim, int) else dim.value for dim in value.shape)
+        return tuple(value.const_value.shape.numpy()) if value.const_value is not None else None
+    return tuple(dim if isinstance(dim, int) else _name(dim.value) for dim in value.shape)
+
+
+def _name(length: str | None) -> str | None:
+    """The name of a length; ONNX's inference makes names up for what it does not know."""
+    return None if length is not None and length.startswith("unk__") else length
 
 
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:

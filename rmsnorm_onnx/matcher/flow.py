@@ -41,16 +41,27 @@ class Known(Protocol):
 Rule: TypeAlias = Callable[[Known, ir.Node], Stated]
 
 
-def has_rule(node: ir.Node | None) -> bool:
-    """Whether ``follow`` can say anything of the node's first output."""
-    return node is not None and node.domain in DEFAULT_DOMAINS and node.op_type in _RULES and bool(node.inputs)
+def has_rule(value: ir.Value) -> bool:
+    """Whether ``follow`` can say anything of ``value``."""
+    node = value.producer()
+    if node is None or not node.inputs:
+        return False
+    return _rule(node) is not None and (value is node.outputs[0] or node.op_type in _OF_ONE_TYPE)
 
 
-def follow(known: Known, node: ir.Node) -> Stated:
-    """Type and shape of the first output of a node that has a rule, as far as its inputs tell."""
-    if node.inputs[0] is None or any(attribute.is_ref() for attribute in node.attributes.values()):
+def follow(known: Known, value: ir.Value) -> Stated:
+    """Type and shape of a value that has a rule, as far as its node's inputs tell."""
+    node = value.producer()
+    rule = _rule(node) if node is not None else None
+    if node is None or rule is None or node.inputs[0] is None or any(a.is_ref() for a in node.attributes.values()):
         return UNKNOWN
-    return _RULES[node.op_type](known, node)
+    return rule(known, node)
+
+
+def _rule(node: ir.Node) -> Rule | None:
+    if node.domain in DEFAULT_DOMAINS:
+        return _RULES.get(node.op_type)
+    return _ORT_RULES.get(node.op_type) if node.domain in _ORT_DOMAINS else None
 
 
 def broadcast(*shapes: Dims) -> Dims:
@@ -193,6 +204,27 @@ def _shape(known: Known, node: ir.Node) -> Stated:
     return ir.DataType.INT64, (len(shape[start:end]),)
 
 
+def _pool(known: Known, node: ir.Node) -> Stated:
+    x = _first(node)
+    dtype, shape = known.dtype(x), known.shape(x)
+    return dtype, (*shape[:2], *(1,) * (len(shape) - 2)) if shape is not None else None
+
+
+def _type_only(known: Known, node: ir.Node) -> Stated:
+    return known.dtype(_first(node)), None
+
+
+def _matmul_by_blocks(known: Known, node: ir.Node) -> Stated:
+    x = _first(node)
+    dtype, shape = known.dtype(x), known.shape(x)
+    return dtype, (*shape[:-1], node.attributes["N"].as_int()) if shape is not None else None
+
+
+def _dequantize(known: Known, node: ir.Node) -> Stated:
+    scale = node.inputs[1]
+    return known.dtype(scale) if scale is not None else None, known.shape(_first(node))
+
+
 def _first(node: ir.Node) -> ir.Value:
     value = node.inputs[0]
     assert value is not None
@@ -218,12 +250,33 @@ _LIKE: Final = (
 _REDUCTIONS: Final = (
     *("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare"),
 )
+#: Every output has the type of the first input; the shape is left to ONNX.
+_OF_ONE_TYPE: Final = frozenset(
+    {
+        *("AveragePool", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "Gather", "GatherElements", "Gemm"),
+        *("MaxPool", "Pad", "Resize", "ScatterND", "Slice", "Split", "Tile", "Trilu"),
+    }
+)
+#: onnxruntime's own: ONNX's inference stops at them, and with it the types of all that follows.
+_ORT_OF_ONE_TYPE: Final = (
+    *("Attention", "BiasGelu", "BiasSplitGelu", "Conv", "FastGelu", "FusedConv", "FusedGemm", "FusedMatMul", "Gelu"),
+    *("GemmFastGelu", "GroupQueryAttention", "MatMulBnb4", "MoE", "MultiHeadAttention", "NhwcConv", "QMoE"),
+    *("QuickGelu", "ReorderInput", "ReorderOutput", "RotaryEmbedding", "SkipLayerNormalization", "TransposeMatMul"),
+)
+_ORT_DOMAINS: Final = frozenset({"com.microsoft", "com.microsoft.nchwc"})
+_ORT_RULES: Final[dict[str, Rule]] = {
+    **dict.fromkeys(_ORT_OF_ONE_TYPE, _type_only),
+    "DequantizeLinear": _dequantize,
+    "MatMulNBits": _matmul_by_blocks,
+}
 _RULES: Final[dict[str, Rule]] = {
+    **dict.fromkeys(_OF_ONE_TYPE, _type_only),
     **dict.fromkeys(_LIKE, _like),
     **dict.fromkeys(("Add", "Div", "Max", "Mean", "Min", "Mul", "Pow", "Sub", "Sum"), _elementwise),
     **dict.fromkeys(_REDUCTIONS, _reduce),
     "Cast": _cast,
     "CastLike": _cast_like,
+    "GlobalAveragePool": _pool,
     "Expand": _expand,
     "MatMul": _matmul,
     "Reshape": _reshape,

@@ -73,7 +73,12 @@ def _serialize(graph: ir.Graph) -> onnx.GraphProto:
         list(inputs), graph.outputs, nodes=list(graph), initializers=passed, opset_imports=graph.opset_imports
     )
     # A GraphView is what the function takes; mypy stumbles over its read-only metadata.
-    return ir.serde.serialize_graph(view)  # type: ignore[arg-type]
+    proto = ir.serde.serialize_graph(view)  # type: ignore[arg-type]
+    types = {v.name: v.const_value.dtype for v in declared if v.const_value is not None and not v.is_graph_input()}
+    for info in proto.input:
+        if info.name in types:  # what the model states beside the data may be out of date
+            info.type.tensor_type.elem_type = types[info.name].value
+    return proto
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

@@ -24,18 +24,42 @@ def gather(context: Context, node: ir.Node) -> Meaning | None:
     lengths = context.meaning(node.inputs[0])
     if not isinstance(lengths, Lengths) or lengths.multiplied:
         return None
-    bounds = [context.constants.ints(value) for value in node.inputs[1:]]
-    if not bounds or any(bound is None for bound in bounds):
-        return None
-    numbers = [bound for bound in bounds if bound is not None]
     if node.op_type == "Gather":
-        chosen = numbers[0]
-        if not all(-len(lengths.axes) <= index < len(lengths.axes) for index in chosen):
+        chosen = context.constants.ints(node.inputs[1])
+        if chosen is None or not all(-len(lengths.axes) <= index < len(lengths.axes) for index in chosen):
             return None
         return Lengths(lengths.x, tuple(lengths.axes[index] for index in chosen))
-    if len(numbers) != 3 and not (len(numbers) == 4 and numbers[3] == (1,)):
+    bounds = _bounds(context, node)
+    if bounds is None or len(bounds) != 1 or bounds[0][2] != 1:
         return None
-    return Lengths(lengths.x, lengths.axes[numbers[0][0] : numbers[1][0]])
+    return Lengths(lengths.x, lengths.axes[bounds[0][0] : bounds[0][1]])
+
+
+def keeps_all(context: Context, node: ir.Node) -> bool:
+    """Whether a Slice takes every element, as tf2onnx writes it for a new axis."""
+    bounds, x = _bounds(context, node), node.inputs[0]
+    shape = context.facts.shape(x) if x is not None else None
+    if bounds is None or x is None:
+        return False
+    if shape is not None and context.facts.same_shape(x, node.outputs[0]) and all(step == 1 for _, _, step in bounds):
+        return True
+    return all(start == 0 and end >= _BEYOND and step == 1 for start, end, step in bounds)
+
+
+#: An end that no axis reaches: exporters write 10**9, 2**31 - 1 or 2**63 - 1 for all of it.
+_BEYOND = 10**9
+
+
+def _bounds(context: Context, node: ir.Node) -> list[tuple[int, int, int]] | None:
+    """Start, end and step of a Slice along each of its axes; None where they are not constant."""
+    if "starts" in node.attributes:
+        starts, ends = (tuple(node.attributes[name].as_ints()) for name in ("starts", "ends"))
+        return [(start, end, 1) for start, end in zip(starts, ends, strict=True)]
+    given = [context.constants.ints(value) for value in node.inputs[1:3]]
+    steps = context.constants.ints(node.inputs[4]) if len(node.inputs) > 4 and node.inputs[4] is not None else None
+    if len(given) < 2 or given[0] is None or given[1] is None or (len(node.inputs) > 4 and steps is None):
+        return None
+    return list(zip(given[0], given[1], steps or (1,) * len(given[0]), strict=True))
 
 
 def product(context: Context, node: ir.Node) -> Meaning | None:
@@ -48,7 +72,9 @@ def is_shape_of(context: Context, value: ir.Value | None, x: ir.Value) -> bool:
     """Whether ``value`` holds all lengths of ``x``, in order."""
     lengths, rank = context.meaning(value), context.facts.rank(x)
     whole = isinstance(lengths, Lengths) and rank is not None and lengths.axes == tuple(range(rank))
-    return whole and isinstance(lengths, Lengths) and lengths.x is x and not lengths.multiplied
+    if not whole or not isinstance(lengths, Lengths) or lengths.multiplied:
+        return False
+    return context.uncast(lengths.x) is context.uncast(x)
 
 
 def counts(context: Context, value: ir.Value, statistic: Statistic, *, inverted: bool = False) -> bool:

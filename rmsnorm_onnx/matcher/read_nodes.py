@@ -112,7 +112,7 @@ def _scaled_norm(context: Context, node: ir.Node, x: ir.Value, scale: ir.Value, 
     normalized_type = t if twice else stash
     result = context.facts.float_type(node.outputs[0]) or v
     normalized = Normalized(node.outputs[0], None, statistic, 1.0, result, result, (node,))
-    if t is v and context.constants.is_ones(scale):
+    if t is v and context.constants.uniform(scale) == 1:
         return normalized  # the operator must have a scale; a real one may still follow
     return normalized.with_scale(scale, normalized_type)
 

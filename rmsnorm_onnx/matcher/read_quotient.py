@@ -77,6 +77,9 @@ def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: St
         return None
     statistic, gain = as_mean(context, statistic)
     nodes = (*statistic.nodes, node)
+    number = context.constants.single(scale) if isinstance(scale, ir.Value) else None
+    if number is not None and gain != 1 and _is_one(gain * number, statistic.dtype):
+        scale, gain = None, 1.0
     if statistic.is_mean and gain != 1 and scale is None:
         scale, gain = gain, 1.0
     normalized = Normalized(node.outputs[0], None, statistic, gain, dtype, dtype, nodes)
@@ -84,10 +87,11 @@ def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: St
 
 
 def _scaled_inverse(context: Context, statistic: Statistic, factor: ir.Value, node: ir.Node) -> Statistic | None:
-    """The inverse root, a scale of the columns of x multiplied into it; None if ``factor`` is no such scale."""
-    if not statistic.inverted or statistic.scale is not None or fit(context, factor, statistic.x) is not Fit.SCALE:
+    """A scale of the columns of x times the inverse root, or over the root; None if ``factor`` is no such scale."""
+    if statistic.scale is not None or fit(context, factor, statistic.x) is not Fit.SCALE:
         return None
-    scaled = statistic.multiplied_by(factor, node)
+    inverse = statistic if statistic.inverted else statistic.inverse()
+    scaled = inverse.multiplied_by(factor, node)
     if statistic.lines_up(context.facts.rank(statistic.x)):
         return scaled
     flaw = _not_lined_up(statistic, node)
@@ -116,16 +120,23 @@ def _factors(context: Context, product: ir.Value, x: ir.Value) -> tuple[ir.Value
 
 
 def _mean_subtracted(context: Context, statistic: Statistic, node: ir.Node) -> Flaw | None:
-    subtraction = statistic.x.producer()
-    if subtraction is None or subtraction.op_type != "Sub" or subtraction.inputs[1] is None:
-        return None
-    mean = context.origin(subtraction.inputs[1]).producer()
-    if mean is None or mean.op_type not in {"ReduceMean", "GlobalAveragePool"}:
-        return None
-    minuend, averaged = subtraction.inputs[0], mean.inputs[0]
-    if minuend is None or averaged is None or context.origin(minuend) is not context.origin(averaged):
+    """Whether x is another value minus its mean: in whatever types, and also where that is masked."""
+    subtraction = context.uncast(statistic.x).producer()
+    candidates = [subtraction]
+    if subtraction is not None and subtraction.op_type == "Where":
+        candidates = [context.uncast(value).producer() for value in subtraction.inputs[1:] if value is not None]
+    if not any(_is_centering(context, candidate) for candidate in candidates):
         return None
     return Flaw(spec.Why.MEAN_SUBTRACTED, node, f"'{statistic.x.name}' is x minus its mean")
+
+
+def _is_centering(context: Context, node: ir.Node | None) -> bool:
+    if node is None or node.op_type != "Sub" or node.inputs[0] is None or node.inputs[1] is None:
+        return False
+    mean = context.uncast(node.inputs[1]).producer()
+    if mean is None or mean.op_type not in {"ReduceMean", "GlobalAveragePool"} or mean.inputs[0] is None:
+        return False
+    return context.uncast(node.inputs[0]) is context.uncast(mean.inputs[0])
 
 
 def _bad_value(context: Context, statistic: Statistic, node: ir.Node) -> Flaw | None:
@@ -172,8 +183,7 @@ def multiply_normalized(context: Context, node: ir.Node, normalized: Normalized,
         return normalized.cast(node, normalized.dtype)
     if normalized.gain != 1 and number is not None and number > 0:
         product = normalized.times(number, node)
-        tolerance = 2.0 ** (2 - normalized.dtype.bits_of_precision)
-        return product.with_gain(1.0) if abs(product.gain - 1) <= tolerance else product
+        return product.with_gain(1.0) if _is_one(product.gain, normalized.dtype) else product
     meaning = context.meaning(other)
     if isinstance(meaning, Silu):
         z = groups.gate_of_type(context, meaning, context.facts.float_type(normalized.x))
@@ -192,6 +202,11 @@ def multiply_normalized(context: Context, node: ir.Node, normalized: Normalized,
         context.report(node, flaw)
         context.refused.add(normalized.value)
     return None
+
+
+def _is_one(gain: float, dtype: spec.DType) -> bool:
+    """Whether constants of ``dtype`` make up for each other, but for their roundings."""
+    return abs(gain - 1) <= 2.0 ** (2 - dtype.bits_of_precision)
 
 
 def sigmoid(context: Context, node: ir.Node) -> Meaning | None:

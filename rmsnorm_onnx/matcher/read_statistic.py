@@ -156,12 +156,13 @@ def bound(context: Context, node: ir.Node) -> Meaning | None:
         statistic, others = context.meaning(node.inputs[1]), [node.inputs[0]]
     if not isinstance(statistic, Statistic):
         return None
-    if node.op_type == "Clip" and ("max" in node.attributes or (len(others) > 1 and others[1] is not None)):
+    if node.op_type == "Clip" and not _is_unbounded(context, node):
         return statistic.flawed(spec.Why.NOT_A_MEAN, node, "the mean has an upper bound").computed_by(node)
     if node.op_type == "Clip" and "min" in node.attributes:
         limits: list[float | None] = [node.attributes["min"].as_float()]
     else:
-        limits = [context.constants.single(other) for other in others if other is not None]
+        operands = others[:1] if node.op_type == "Clip" else others
+        limits = [context.constants.single(other) for other in operands if other is not None]
     if None in limits:
         detail = "the lower bound is not one constant"
         return statistic.flawed(spec.Why.EPSILON_NOT_CONSTANT, node, detail).computed_by(node)
@@ -169,6 +170,30 @@ def bound(context: Context, node: ir.Node) -> Meaning | None:
     for limit in limits:
         bounded = bounded.at_least(limit) if bounded is not None and limit is not None else None
     return bounded.computed_by(node) if bounded is not None else None
+
+
+def _is_unbounded(context: Context, node: ir.Node) -> bool:
+    """Whether the largest value that a Clip lets through is the largest of the type."""
+    if "max" in node.attributes:
+        return node.attributes["max"].as_float() >= _LARGEST
+    most = node.inputs[2] if len(node.inputs) > 2 else None
+    limit = context.constants.single(most)
+    return most is None or (limit is not None and limit >= _LARGEST)
+
+
+#: Of float32, as exporters shorten it.
+_LARGEST = 3.4e38
+
+
+def bound_inverse(context: Context, node: ir.Node) -> Meaning | None:
+    """Min of the inverse root and a constant: the root is bounded from below, as Keras' normalize writes it."""
+    for value, other in (node.inputs, tuple(reversed(node.inputs))) if len(node.inputs) == 2 else ():
+        statistic, limit = context.meaning(value), context.constants.single(other)
+        if not isinstance(statistic, Statistic) or not statistic.inverted or statistic.scale is not None:
+            continue
+        bounded = statistic.inverse().at_least(1 / limit) if limit is not None and limit > 0 else None
+        return bounded.inverse().computed_by(node) if bounded is not None else None
+    return None
 
 
 def root(context: Context, node: ir.Node) -> Meaning | None:

@@ -31,6 +31,7 @@ def read(model: ir.Model, adopt: bool) -> Context:
         for node in graph.all_nodes():
             if not node.outputs or node.domain not in _DOMAINS:
                 continue
+            context.note_twin(node)
             rule = rules.get(node.op_type)
             meaning = rule(context, node) if rule is not None and _is_whole(node) else None
             if meaning is None:
@@ -175,6 +176,13 @@ def _reshape(context: Context, node: ir.Node) -> Meaning | None:
     return read_statistic.reshape(context, node)
 
 
+def _slice(context: Context, node: ir.Node) -> Meaning | None:
+    meaning = context.meaning(node.inputs[0])
+    if isinstance(meaning, Statistic):
+        return meaning.computed_by(node) if read_lengths.keeps_all(context, node) else None
+    return read_lengths.gather(context, node)
+
+
 _DOMAINS: Final = DEFAULT_DOMAINS | {"com.microsoft"}
 _RULES: Final[dict[str, Rule]] = {
     "Abs": read_statistic.magnitude,
@@ -190,6 +198,7 @@ _RULES: Final[dict[str, Rule]] = {
     "Identity": read_quotient.carry,
     "LpNormalization": read_nodes.lp_normalization,
     "Max": read_statistic.bound,
+    "Min": read_statistic.bound_inverse,
     "Mul": _multiply,
     "Pow": read_statistic.power,
     "QuickGelu": read_quotient.swish,
@@ -203,7 +212,7 @@ _RULES: Final[dict[str, Rule]] = {
     "Shape": read_lengths.shape,
     "Sigmoid": read_quotient.sigmoid,
     "Size": read_lengths.shape,
-    "Slice": read_lengths.gather,
+    "Slice": _slice,
     "Sqrt": read_statistic.root,
     "Squeeze": _reshape,
     "Sub": _subtract,

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import Match
+from rmsnorm_onnx.matcher.facts import element_type
 from rmsnorm_onnx.matcher.match import Biased, Operand
 from rmsnorm_onnx.passes.target import Emission
 
@@ -111,8 +112,9 @@ class _Tape:
         else:
             shape, lengths = self._constant_shape(operand.shape, source), ir.Shape(operand.shape)
         attributes = [ir.AttrInt64("allowzero", 1)] if operand.allow_zero else []
-        dtype = source.dtype or ir.DataType(int(self._match.dtype))
-        return self._append("Reshape", [source, shape], attributes, f"{source.name}_grouped", dtype, lengths)
+        return self._append(
+            "Reshape", [source, shape], attributes, f"{source.name}_grouped", element_type(source), lengths
+        )
 
     def flatten(self, value: ir.Value, reshape: ir.Node, current: Current) -> ir.Value:
         """``value`` put through a Reshape that the graph has."""
@@ -142,13 +144,13 @@ class _Tape:
         inputs: list[ir.Value],
         attributes: list[ir.Attr],
         suffix: str,
-        dtype: ir.DataType,
+        dtype: ir.DataType | None,
         shape: ir.Shape | None,
     ) -> ir.Value:
         name = f"{self._match.output.name}_{suffix}"
         node = ir.Node("", op_type, inputs, attributes, name=f"{name}_{op_type}")
         node.outputs[0].name = name
-        node.outputs[0].type, node.outputs[0].shape = ir.TensorType(dtype), shape
+        node.outputs[0].type, node.outputs[0].shape = ir.TensorType(dtype) if dtype is not None else None, shape
         self.nodes.append(node)
         return node.outputs[0]
 
