@@ -27,10 +27,22 @@ def load(path: str | os.PathLike[str]) -> ir.Model:
     try:
         model = ir.load(path)
     except (DecodeError, ValueError, TypeError, KeyError, AttributeError, ir.serde.SerdeError) as error:
-        raise InvalidInput(f"{path} does not hold an ONNX model: {error}") from error
+        raise InvalidInput(f"{path} does not hold an ONNX model: {error.__cause__ or error}") from error
     if not model.graph.outputs or model.ir_version < 1:
         raise InvalidInput(f"{path} does not hold an ONNX model: it has no graph with outputs")
+    _check_sources(model)
     return list_all_outputs(model)
+
+
+def _check_sources(model: ir.Model) -> None:
+    """Refuse a model that reads what nothing gives; onnx_ir loads it, and fails on it later."""
+    for graph in (model.graph, *(function.graph for function in model.functions.values())):
+        for node in graph.all_nodes():
+            for value in node.inputs:
+                if value is None or value.producer() is not None or value.is_graph_input() or value.is_initializer():
+                    continue
+                name = node.name or node.op_type
+                raise InvalidInput(f"the model is invalid: node '{name}' reads '{value.name}', which nothing gives")
 
 
 def save(

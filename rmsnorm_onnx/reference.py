@@ -130,6 +130,13 @@ def roundoff(dtype: npt.DTypeLike) -> float:
     return float(_finfo(dtype).eps) / 2
 
 
+def is_rounded(number: float, exact: float) -> bool:
+    """Whether ``number`` is ``exact`` as float16 or bfloat16 holds it, perhaps computed with in float32 since."""
+    with np.errstate(over="ignore"):
+        held = [float(np.asarray(exact).astype(dtype)) for dtype in (np.float16, ml_dtypes.bfloat16)]
+    return any(abs(number - value) <= 2.0**-20 * abs(value) for value in held)
+
+
 def _finfo(dtype: npt.DTypeLike) -> Any:
     # numpy's own finfo does not know bfloat16.
     return ml_dtypes.finfo(np.dtype(dtype))  # type: ignore[no-untyped-call]

@@ -71,6 +71,13 @@ class Constants:
             return None
         return float(array.reshape(-1)[0]) if bool((array == array.reshape(-1)[0]).all()) else None
 
+    def why_not(self, value: ir.Value | None) -> str:
+        """What keeps ``value`` from being one constant number, for people."""
+        if value is not None and value.is_initializer() and self._can_be_fed(value):
+            return "an initializer that is a graph input as well, and so may be fed"
+        array = self.array(value)
+        return f"{array.size} numbers" if array is not None else "not constant"
+
     def is_parameter(self, value: ir.Value) -> bool:
         """Whether ``value`` depends on initializers and constants only, of any size."""
         pending, seen = [value], {value}

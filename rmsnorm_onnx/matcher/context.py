@@ -103,6 +103,9 @@ class Context:
             source, result = self.facts.float_type(node.inputs[0]), self.facts.float_type(value)
             if source is not None and result is not None and (source is result or (source, result) in _WIDENINGS):
                 return node.inputs[0]
+            # There and back again.
+            home = self.origin(node.inputs[0])
+            return home if result is not None and self.facts.float_type(home) is result else None
         return None
 
     def _unchanged_operand(self, node: ir.Node) -> ir.Value | None:
@@ -140,9 +143,15 @@ class Context:
         """The earliest value that has the same squares: also before Abs and Neg."""
         value = self.origin(value)
         node = value.producer()
-        while node is not None and node.op_type in _SIGNLESS and node.domain in DEFAULT_DOMAINS:
+        while node is not None and node.op_type in _SIGNLESS | CASTS and node.domain in DEFAULT_DOMAINS:
             assert node.inputs[0] is not None
-            value = self.origin(node.inputs[0])
+            before = self.origin(node.inputs[0])
+            if node.op_type in CASTS:
+                # Sign and widening round nothing, so neither does the Cast back.
+                before, dtype = self.unsigned_origin(before), self.facts.float_type(value)
+                if dtype is None or self.facts.float_type(before) is not dtype:
+                    return value
+            value = before
             node = value.producer()
         return value
 

@@ -41,9 +41,6 @@ def skip_norm(context: Context, node: ir.Node) -> Normalized | None:
     if _are_read(node.outputs[1:3]):
         _refuse(context, node, "its statistics are read")
         return None
-    if not context.facts.same_shape(x, skip):
-        _refuse(context, node, f"'{x.name}' and '{skip.name}' are not known to have one shape")
-        return None
     normalized = _scaled_norm(context, node, x, scale, -1)
     if normalized is None:
         return None

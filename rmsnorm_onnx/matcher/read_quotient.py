@@ -14,7 +14,9 @@ from rmsnorm_onnx.matcher.context import Context, Meaning
 from rmsnorm_onnx.matcher.flow import DEFAULT_DOMAINS
 from rmsnorm_onnx.matcher.match import Scale
 from rmsnorm_onnx.matcher.normalized import Normalized, Sigmoid, Silu
+from rmsnorm_onnx.matcher.read_statistic import read_axes
 from rmsnorm_onnx.matcher.statistic import Flaw, Lengths, Statistic
+from rmsnorm_onnx.reference import is_rounded
 
 
 class Fit(Enum):
@@ -54,20 +56,26 @@ def fit(context: Context, factor: ir.Value, x: ir.Value) -> Fit:
 def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: Statistic) -> Meaning | None:
     """``numerator`` divided by the root: the norm, if it is what was squared."""
     scale: Scale | None = statistic.scale
+    number = 1.0
     if context.unsigned_origin(numerator) is statistic.x:
         statistic = replace(statistic, x=context.origin(numerator))
     elif context.unrounded(numerator) is not statistic.x:
         x, factor = _factors(context, numerator, statistic.x)
-        if factor is not None and scale is None and _scales(context, factor, statistic.x):
+        constant = context.constants.single(factor)
+        if constant is not None and constant > 0 and not statistic.is_mean:
+            statistic, number = replace(statistic, x=x), constant
+        elif factor is not None and scale is None and _scales(context, factor, statistic.x):
             statistic, scale = replace(statistic, x=x), factor
+        elif (of_numerator := _of_numerator(context, statistic, numerator)) is not None:
+            statistic = of_numerator
         elif (scaled := _scaled_inverse(context, statistic, numerator, node)) is not None:
             return scaled
         else:
             detail = f"'{statistic.x.name}' is squared, '{numerator.name}' is divided"
             different = Flaw(spec.Why.DIFFERENT_VALUE, node, detail)
-            context.report(node, statistic.flaw or _mean_subtracted(context, statistic, node) or different)
+            context.report(node, _mean_subtracted(context, statistic, node) or statistic.flaw or different)
             return None
-    flaw = statistic.flaw or _mean_subtracted(context, statistic, node) or _bad_value(context, statistic, node)
+    flaw = _mean_subtracted(context, statistic, node) or statistic.flaw or _bad_value(context, statistic, node)
     dtype = context.facts.float_type(node.outputs[0])
     if flaw is None and dtype is None:
         flaw = Flaw(spec.Why.UNKNOWN_TYPE, node, f"'{node.outputs[0].name}' has no known float type")
@@ -76,14 +84,29 @@ def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: St
         context.report(node, flaw)
         return None
     statistic, gain = as_mean(context, statistic)
+    gain = _made_up_for(gain, number, statistic.dtype)
     nodes = (*statistic.nodes, node)
-    number = context.constants.single(scale) if isinstance(scale, ir.Value) else None
-    if number is not None and gain != 1 and _is_one(gain * number, statistic.dtype):
-        scale, gain = None, 1.0
     if statistic.is_mean and gain != 1 and scale is None:
         scale, gain = gain, 1.0
     normalized = Normalized(node.outputs[0], None, statistic, gain, dtype, dtype, nodes)
     return normalized.with_scale(scale, statistic.dtype) if scale is not None else normalized
+
+
+def _of_numerator(context: Context, statistic: Statistic, numerator: ir.Value) -> Statistic | None:
+    """The statistic of ``numerator``, where it was multiplied by a constant before it was squared."""
+    node = statistic.x.producer()
+    if node is None or node.op_type not in {"Mul", "Div"} or node.domain not in DEFAULT_DOMAINS:
+        return None
+    pairs = (node.inputs, tuple(reversed(node.inputs))) if node.op_type == "Mul" else (node.inputs,)
+    for value, factor in pairs:
+        number = context.constants.single(factor)
+        if value is None or not number or not math.isfinite(number):
+            continue
+        if context.unsigned_origin(value) is context.unsigned_origin(numerator):
+            squared = number * number if node.op_type == "Mul" else 1 / (number * number)
+            nodes = (node, *statistic.nodes)
+            return replace(statistic, x=context.origin(numerator), factor=statistic.factor * squared, nodes=nodes)
+    return None
 
 
 def _scaled_inverse(context: Context, statistic: Statistic, factor: ir.Value, node: ir.Node) -> Statistic | None:
@@ -125,17 +148,22 @@ def _mean_subtracted(context: Context, statistic: Statistic, node: ir.Node) -> F
     candidates = [subtraction]
     if subtraction is not None and subtraction.op_type == "Where":
         candidates = [context.uncast(value).producer() for value in subtraction.inputs[1:] if value is not None]
-    if not any(_is_centering(context, candidate) for candidate in candidates):
+    if not any(_is_centering(context, candidate, statistic.axes) for candidate in candidates):
         return None
     return Flaw(spec.Why.MEAN_SUBTRACTED, node, f"'{statistic.x.name}' is x minus its mean")
 
 
-def _is_centering(context: Context, node: ir.Node | None) -> bool:
+def _is_centering(context: Context, node: ir.Node | None, axes: tuple[int, ...]) -> bool:
+    """Whether ``node`` subtracts a value's mean over ``axes``; over others it is a difference like any other."""
     if node is None or node.op_type != "Sub" or node.inputs[0] is None or node.inputs[1] is None:
         return False
     mean = context.uncast(node.inputs[1]).producer()
     if mean is None or mean.op_type not in {"ReduceMean", "GlobalAveragePool"} or mean.inputs[0] is None:
         return False
+    if mean.op_type == "ReduceMean":
+        over = read_axes(context, mean, context.facts.rank(mean.inputs[0]))
+        if axes and over is not None and over != axes:
+            return False
     return context.uncast(node.inputs[0]) is context.uncast(mean.inputs[0])
 
 
@@ -162,7 +190,8 @@ def as_mean(context: Context, statistic: Statistic) -> tuple[Statistic, float]:
             return statistic, math.nan
         elements = math.prod(n for n in lengths if isinstance(n, int))
     ratio = statistic.factor * elements
-    if ratio == 0 or abs(ratio - 1) <= 2.0 ** (1 - statistic.dtype.bits_of_precision):
+    short = any(is_rounded(statistic.factor**p, elements**-p) for p in (1, -1, 0.5, -0.5)) if ratio > 0 else True
+    if short or abs(ratio - 1) <= 2.0 ** (1 - statistic.dtype.bits_of_precision):
         return statistic, 1.0
     upright = statistic.inverse() if statistic.inverted else statistic
     scaled = upright.times(ratio**-0.5)
@@ -183,7 +212,7 @@ def multiply_normalized(context: Context, node: ir.Node, normalized: Normalized,
         return normalized.cast(node, normalized.dtype)
     if normalized.gain != 1 and number is not None and number > 0:
         product = normalized.times(number, node)
-        return product.with_gain(1.0) if _is_one(product.gain, normalized.dtype) else product
+        return product.with_gain(_made_up_for(normalized.gain, number, normalized.dtype))
     meaning = context.meaning(other)
     if isinstance(meaning, Silu):
         z = groups.gate_of_type(context, meaning, context.facts.float_type(normalized.x))
@@ -192,6 +221,8 @@ def multiply_normalized(context: Context, node: ir.Node, normalized: Normalized,
         return normalized.gated(meaning, gate, node) if gate is not None and precise else None
     if normalized.scale is not None or normalized.gate is not None:
         return None
+    if normalized.gain != 1:
+        normalized, other = _without_constant(context, normalized, other)
     fitness = fit(context, other, normalized.x if normalized.flat is None else normalized.value)
     scale = groups.scale(context, normalized, other)
     if fitness is Fit.SCALE and scale is not None:
@@ -204,9 +235,22 @@ def multiply_normalized(context: Context, node: ir.Node, normalized: Normalized,
     return None
 
 
-def _is_one(gain: float, dtype: spec.DType) -> bool:
-    """Whether constants of ``dtype`` make up for each other, but for their roundings."""
-    return abs(gain - 1) <= 2.0 ** (2 - dtype.bits_of_precision)
+def _made_up_for(gain: float, number: float, dtype: spec.DType) -> float:
+    """What is left of ``gain`` after a multiplication by ``number``: 1 where they differ by roundings only."""
+    alike = abs(gain * number - 1) <= 2.0 ** (2 - dtype.bits_of_precision)
+    return 1.0 if number != 1 and (alike or is_rounded(number, 1 / gain)) else gain * number
+
+
+def _without_constant(context: Context, normalized: Normalized, factor: ir.Value) -> tuple[Normalized, ir.Value]:
+    """A factor that is a product, without the constant in it that makes up for a missing 1/n."""
+    node = context.origin(factor).producer()
+    if node is None or node.op_type != "Mul" or node.domain not in DEFAULT_DOMAINS:
+        return normalized, factor
+    for constant, rest in (node.inputs, tuple(reversed(node.inputs))):
+        number = context.constants.single(constant)
+        if number is not None and rest is not None and _made_up_for(normalized.gain, number, normalized.dtype) == 1:
+            return normalized.with_gain(1.0), rest
+    return normalized, factor
 
 
 def sigmoid(context: Context, node: ir.Node) -> Meaning | None:

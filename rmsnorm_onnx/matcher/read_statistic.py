@@ -35,6 +35,18 @@ def _product(context: Context, value: ir.Value) -> Squared | None:
     )
 
 
+def _own_square(context: Context, value: ir.Value) -> Squared | None:
+    """The square that the producer of ``value`` computes, whatever its operand means."""
+    node = value.producer()
+    if node is None or node.op_type not in {"Mul", "Pow"} or node.domain not in DEFAULT_DOMAINS:
+        return None
+    a, b = node.inputs
+    if a is None or b is None:
+        return None
+    squares = context.constants.single(b) == 2 if node.op_type == "Pow" else context.origin(a) is context.origin(b)
+    return square(context, node, a) if squares else None
+
+
 def _type_flaw(context: Context, node: ir.Node, value: ir.Value) -> Flaw:
     dtype = context.facts.dtype(value)
     if dtype is None:
@@ -48,7 +60,7 @@ def power(context: Context, node: ir.Node) -> Meaning | None:
     if base is None:
         return None
     meaning = context.meaning(base)
-    shown = "not constant" if exponent is None else f"{exponent:g}"
+    shown = context.constants.why_not(node.inputs[1]) if exponent is None else f"{exponent:g}"
     if isinstance(meaning, Statistic):
         raised = meaning.power(exponent) if exponent is not None else None
         if raised is None:
@@ -60,8 +72,8 @@ def power(context: Context, node: ir.Node) -> Meaning | None:
     return square(context, node, base, flaw)
 
 
-def _axes(context: Context, node: ir.Node, rank: int | None) -> tuple[int, ...] | None:
-    """The reduced axes, negative where the rank is known, or None when they are not constant."""
+def read_axes(context: Context, node: ir.Node, rank: int | None) -> tuple[int, ...] | None:
+    """Axes of a reduction, Squeeze or Unsqueeze, negative where the rank is known, or None when not constant."""
     attribute = node.attributes.get("axes")
     if attribute is not None:
         axes = None if attribute.is_ref() else tuple(attribute.as_ints())
@@ -88,11 +100,12 @@ def reduce(context: Context, node: ir.Node) -> Meaning | None:
         return None
     squares_itself = node.op_type in {"ReduceSumSquare", "ReduceL2"}
     meaning = square(context, node, operand) if squares_itself else context.meaning(operand)
-    if meaning is None:
-        meaning = _product(context, operand)
+    if not isinstance(meaning, Squared):
+        # What is squared may mean something itself: x may be a contraction, or a norm's length.
+        meaning = _own_square(context, operand) or (_product(context, operand) if meaning is None else None)
     if not isinstance(meaning, Squared):
         return None
-    axes = _axes(context, node, context.facts.rank(meaning.x))
+    axes = read_axes(context, node, context.facts.rank(meaning.x))
     if axes == ():
         return None
     flaw = meaning.flaw
@@ -123,6 +136,22 @@ def pool(context: Context, node: ir.Node) -> Meaning | None:
     return Statistic(meaning.x, meaning.dtype, nodes, axes, True, True, meaning.factor, flaw=meaning.flaw)
 
 
+def contract(context: Context, node: ir.Node) -> Meaning | None:
+    """Einsum of a value with itself, some of its axes summed: 'bsd,bsd->bs'."""
+    terms, _, kept = node.attributes["equation"].as_string().replace(" ", "").partition("->")
+    first, _, second = terms.partition(",")
+    if len(node.inputs) != 2 or node.inputs[0] is None or node.inputs[1] is None or "." in terms:
+        return None
+    summed = [index for index, axis in enumerate(first) if axis not in kept]
+    in_order = kept == "".join(axis for axis in first if axis in kept)
+    same = first == second and context.origin(node.inputs[0]) is context.origin(node.inputs[1])
+    if not same or not in_order or not summed or len(set(first)) != len(first):
+        return None
+    squared = square(context, node, node.inputs[0])
+    axes = tuple(index - len(first) for index in summed)
+    return Statistic(squared.x, squared.dtype, (node,), axes, False, False, flaw=squared.flaw)
+
+
 def shift(context: Context, node: ir.Node, statistic: Statistic, other: ir.Value, sign: int = 1) -> Meaning | None:
     """Add or Sub of a constant: epsilon."""
     number = context.constants.single(other)
@@ -138,7 +167,7 @@ def shift(context: Context, node: ir.Node, statistic: Statistic, other: ir.Value
     if sign < 0 and _is_squared_mean(context, other):
         detail = f"'{other.name}' is the square of a mean"
         return statistic.flawed(spec.Why.MEAN_SUBTRACTED, node, detail).computed_by(node)
-    detail = f"'{other.name}' is not a constant"
+    detail = f"'{other.name}' is {context.constants.why_not(other)}"
     return statistic.flawed(spec.Why.EPSILON_NOT_CONSTANT, node, detail).computed_by(node)
 
 
@@ -240,9 +269,10 @@ def reshape(context: Context, node: ir.Node) -> Meaning | None:
     rank = len(x_shape) if x_shape is not None else None
     steps = {"Unsqueeze": False, "Squeeze": True}
     undoes = statistic.misfit is None and steps.get(node.op_type) is statistic.keepdims
-    if undoes and _axes(context, node, rank) == statistic.axes:
+    if undoes and read_axes(context, node, rank) == statistic.axes:
         return replace(statistic, keepdims=not statistic.keepdims).computed_by(node)
-    if _stands_along(statistic, shape, x_shape):
+    one_number = rank is not None and len(statistic.axes) == rank and shape is not None and len(shape) <= rank
+    if one_number or _stands_along(statistic, shape, x_shape):
         return replace(statistic, keepdims=True, misfit=None).computed_by(node)
     kept = tuple(x for i, x in enumerate(x_shape or ()) if i - (rank or 0) not in statistic.axes)
     if x_shape is not None and shape == kept and None not in kept:

@@ -122,7 +122,8 @@ def _divide(context: Context, node: ir.Node) -> Meaning | None:
         number = context.constants.single(a)
         if number is not None:
             return _scaled_statistic(context, node, below.inverse(), a, number)
-        if below.rooted and not below.inverted and not isinstance(above, Statistic):
+        itself = context.unsigned_origin(a) is below.x  # x, whatever it means besides
+        if below.rooted and not below.inverted and (itself or not isinstance(above, Statistic)):
             return read_quotient.quotient(context, node, a, below)
         return None
     if isinstance(above, Statistic) and not above.is_mean and read_lengths.counts(context, b, above):
@@ -192,6 +193,7 @@ _RULES: Final[dict[str, Rule]] = {
     "Clip": read_statistic.bound,
     "Div": _divide,
     "Dropout": read_quotient.carry,
+    "Einsum": read_statistic.contract,
     "Expand": read_statistic.expand,
     "Gather": read_lengths.gather,
     "GlobalAveragePool": read_statistic.pool,

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import Match
 from rmsnorm_onnx.matcher.facts import Facts
+from rmsnorm_onnx.matcher.match import Biased
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,10 +74,14 @@ class Operator(ABC):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OwnOperator(Operator):
-    """One of the operators of ``spec``: it expresses every match of its kind."""
+    """One of the operators of ``spec``: it expresses every match of its kind, of values of one shape."""
 
     def refusal(self, match: Match, facts: Facts) -> str | None:
-        """Nothing is refused."""
+        """Onnxruntime's residual norm broadcasts, so its addends may have two shapes."""
+        addends = match.inputs[:2] if self.computes is spec.SKIP else ()
+        values = [a if isinstance(a, ir.Value) else a.value for a in addends if isinstance(a, ir.Value | Biased)]
+        if values and not facts.same_shape(*values):
+            return f"'{values[0].name}' and '{values[1].name}' are not known to have one shape"
         return None
 
     def ones_shape(self, match: Match, facts: Facts) -> tuple[int, ...]:
