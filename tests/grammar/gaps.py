@@ -37,4 +37,9 @@ GAPS: tuple[Gap, ...] = (
         50330,
         lambda s, f: f.kind == "recall" and s.twist == "axes-input" and s.surrounding == "chain",
     ),
+    Gap(
+        "a fed number times an x of one number: either may be the scale",
+        111799,
+        lambda s, f: f.kind == "recall" and "input" in str(s.spelling.scale) and set(s.spelling.shape) == {1},
+    ),
 )
