@@ -1,10 +1,11 @@
 # make demo: see it work.  make test: all tests.  make lint: what CI checks besides.
+# make aarch64: the kernels compiled for 64-bit Arm and tested under an emulator.
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find rmsnorm_onnx custom_ops -type f -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES = $(shell git ls-files 'custom_ops/*.cc' 'custom_ops/*.h')
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format aarch64 clean
 
 $(BIN)/python:
 	python3 -m venv $(VENV)
@@ -38,6 +39,15 @@ format: $(VENV)/linted
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_FILES)
+
+ARM := build/aarch64
+aarch64: $(VENV)/tested
+	@command -v aarch64-linux-gnu-g++ qemu-aarch64 >/dev/null || \
+	  { echo "make aarch64 needs a cross compiler and an emulator: apt-get install g++-aarch64-linux-gnu qemu-user"; exit 1; }
+	$(BIN)/cmake -S custom_ops -B $(ARM) -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
+	  -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DRMSNORM_TESTS=ON -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.cmake
+	$(BIN)/cmake --build $(ARM)
+	RMSNORM_KERNELS="qemu-aarch64 $(ARM)/kernels_server" $(BIN)/pytest -n auto --quiet tests/test_kernels.py
 
 clean:
 	rm -rf $(VENV) build dist

@@ -66,7 +66,7 @@ def library_path() -> str:
 
 
 class TestProblem(ctypes.Structure):
-    """Mirror of the struct in custom_ops/tests/kernels_abi.cc."""
+    """Mirror of the struct in custom_ops/tests/kernels_abi.h."""
 
     __test__ = False
     _fields_ = (
@@ -81,8 +81,23 @@ class TestProblem(ctypes.Structure):
 
 
 @functools.cache
-def shim() -> ctypes.CDLL:
-    """The kernels without onnxruntime."""
+def shim() -> Any:
+    """The kernels without onnxruntime: emulated where the environment says so, else this machine's."""
+    if not is_emulated():
+        return native()
+    from emulated import Emulator
+
+    return Emulator(os.environ["RMSNORM_KERNELS"].split())
+
+
+def is_emulated() -> bool:
+    """Whether the kernels are of another architecture."""
+    return "RMSNORM_KERNELS" in os.environ
+
+
+@functools.cache
+def native() -> Any:
+    """The kernels of this machine."""
     library = ctypes.CDLL(str(build() / "librmsnorm_kernels_test.so"))
     for name in ("isas", "run", "layout"):
         getattr(library, f"rmsnorm_test_{name}").restype = ctypes.c_char_p
@@ -141,8 +156,8 @@ def aligned(nbytes: int) -> Any:
     return whole[start : start + nbytes]
 
 
-def run(norm: Norm, x: Any, second: Any = None, scale: Any = None) -> tuple[Any, Any]:
-    """Y and sum (None unless skip) from one kernel call."""
+def run(norm: Norm, x: Any, second: Any = None, scale: Any = None, library: Any = None) -> tuple[Any, Any]:
+    """Y and sum (None unless skip) from one kernel call of ``library``, by default ``shim()``."""
     x = np.ascontiguousarray(x)
     y = x.copy() if norm.in_place else aligned(x.nbytes).view(x.dtype).reshape(x.shape)
     total = np.empty_like(x) if norm.form == "skip" and norm.want_sum else None
@@ -171,7 +186,7 @@ def run(norm: Norm, x: Any, second: Any = None, scale: Any = None) -> tuple[Any,
         split=norm.split,
         streaming=norm.streaming,
     )
-    error = shim().rmsnorm_test_run(norm.isa.encode(), ctypes.byref(problem)).decode()
+    error = (library or shim()).rmsnorm_test_run(norm.isa.encode(), ctypes.byref(problem)).decode()
     if error:
         raise KernelError(error)
     return y, total

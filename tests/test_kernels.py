@@ -314,6 +314,21 @@ def test_bits_do_not_depend_on_the_vector_width(dtype, form, axes, stash):
     assert wide[1] is None or same_bits(wide[1], narrow[1])
 
 
+@types
+@pytest.mark.parametrize("form", abi.FORMS)
+@pytest.mark.parametrize("axes", [(-1,), (0,)], ids=["rows", "columns"])
+@pytest.mark.parametrize("stash", spec.STASH_TYPES)
+def test_bits_do_not_depend_on_the_architecture(dtype, form, axes, stash):
+    if not abi.is_emulated():
+        pytest.skip("compares kernels under an emulator with this machine's: make aarch64")
+    x = samples((37, 5003), dtype)
+    second = None if form == "plain" else seconds(x.shape, dtype)
+    emulated = run(Norm(form=form, axes=axes, stash=stash), x, second, scales(5003))
+    here = run(Norm(form=form, isa="avx2", axes=axes, stash=stash), x, second, scales(5003), abi.native())
+    assert same_bits(emulated[0], here[0])
+    assert emulated[1] is None or same_bits(emulated[1], here[1])
+
+
 @pytest.mark.parametrize(
     ("shape", "axes", "scale", "text"),
     [

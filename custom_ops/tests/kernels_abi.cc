@@ -1,5 +1,5 @@
-// The kernels behind a C interface, so that tests/test_kernels.py and bench/kernels.py reach them
-// without onnxruntime.
+#include "kernels_abi.h"
+
 #include <chrono>
 #include <cstring>
 #include <memory>
@@ -13,17 +13,6 @@
 using namespace rmsnorm;
 
 namespace {
-
-struct TestProblem {
-  int32_t form, type, scale_type, stash, normalized, scaled;
-  double epsilon, epsilon_outside, floor;
-  const int64_t *shape, *axes, *scale_shape;
-  int64_t rank, axis_count, scale_rank;
-  const void *x, *second, *scale;
-  void *y, *sum;
-  int64_t split;      // items per kernel call, 0 for all at once
-  int32_t streaming;  // 1 yes, 0 no, -1 as in a session
-};
 
 thread_local std::string answer;  // what the last call returned as text
 
@@ -88,17 +77,12 @@ void copy_streaming(void* to, const void* from, int64_t bytes) {
 
 }  // namespace
 
-#pragma GCC visibility push(default)
-extern "C" {
-
-// Names of the supported instruction sets, best first, separated by spaces.
 const char* rmsnorm_test_isas() {
   std::string names;
   for (const KernelSet* set : supported_kernel_sets()) names += std::string(" ") + set->name;
   return say(names);
 }
 
-// Empty when it ran, the text of the error otherwise.
 const char* rmsnorm_test_run(const char* isa, const TestProblem* t) {
   return say(with_problem(isa, *t, [&](const KernelSet& kernels, const Problem& p) {
     const int64_t items = p.layout.items();
@@ -109,7 +93,6 @@ const char* rmsnorm_test_run(const char* isa, const TestProblem* t) {
   }));
 }
 
-// Nanoseconds of `repeats` kernel calls over all items; negative when the problem is refused.
 double rmsnorm_bench_kernel(const char* isa, const TestProblem* t, int64_t repeats) {
   double took = -1;
   with_problem(isa, *t, [&](const KernelSet& kernels, const Problem& p) {
@@ -121,7 +104,6 @@ double rmsnorm_bench_kernel(const char* isa, const TestProblem* t, int64_t repea
   return took;
 }
 
-// Nanoseconds of `repeats` copies, with stores that pass the caches by where `streaming`.
 double rmsnorm_bench_copy(void* to, const void* from, int64_t bytes, int32_t streaming,
                           int64_t repeats) {
   const auto start = std::chrono::steady_clock::now();
@@ -132,7 +114,6 @@ double rmsnorm_bench_copy(void* to, const void* from, int64_t bytes, int32_t str
   return nanoseconds_since(start);
 }
 
-// A sentence about the layout, for tests of the plan alone.
 const char* rmsnorm_test_layout(const int64_t* x, int64_t rank, const int64_t* axes,
                                 int64_t axis_count, const int64_t* scale, int64_t scale_rank) {
   const auto plan = plan_layout(Shape(x, x + rank), Shape(axes, axes + axis_count),
@@ -144,6 +125,3 @@ const char* rmsnorm_test_layout(const int64_t* x, int64_t rank, const int64_t* a
              " inner " + std::to_string(layout.inner) + " step " +
              std::to_string(layout.inner_scale) + " averaged " + std::to_string(layout.averaged));
 }
-
-}  // extern "C"
-#pragma GCC visibility pop
