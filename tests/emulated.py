@@ -12,6 +12,7 @@ import mmap
 import os
 import subprocess
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import kernels_abi as abi
@@ -28,12 +29,15 @@ class Emulator:
     """Has the functions of the C interface that tests call."""
 
     def __init__(self, command: list[str]) -> None:
-        self._file = tempfile.NamedTemporaryFile()
-        os.truncate(self._file.name, _BYTES)
-        self._memory = mmap.mmap(self._file.fileno(), _BYTES)
+        self._folder = tempfile.TemporaryDirectory()
+        shared = Path(self._folder.name) / "memory"
+        shared.touch()
+        os.truncate(shared, _BYTES)
+        with shared.open("r+b") as file:
+            self._memory = mmap.mmap(file.fileno(), _BYTES)
         self._base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen([*command, self._file.name], stdin=pipe, stdout=pipe, text=True)
+        self._process = subprocess.Popen([*command, str(shared)], stdin=pipe, stdout=pipe, text=True)
 
     def rmsnorm_test_isas(self) -> bytes:
         """Names of the instruction sets."""
