@@ -172,3 +172,48 @@ def test_models_come_back_as_the_kind_they_were_given(external):
 def test_other_kinds_are_refused():
     with pytest.raises(InvalidInput, match="expected a path, an onnx"):
         rmsnorm_onnx.optimize(42)
+
+
+_NORM_OF = "s = Pow({0}, two) m = ReduceMean <axes = [-1]> (s) r = Sqrt(m) [quotient] y = Div({0}, r)"
+_BRANCHES = "then_branch = then () => (t) {{ [inner] t = Neg({0}) }}, else_branch = other () => (e) {{ e = Neg(x) }}"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "node", "value"),
+    [
+        ("h = Neg(x) " + _NORM_OF.format("lost"), "Pow", "lost"),
+        (_NORM_OF.format("x").replace("x, r", "x, lost"), "quotient", "lost"),
+        (f"y = If(c) <{_BRANCHES.format('lost')}>", "inner", "lost"),
+    ],
+    ids=["first-node", "named-node", "in-a-branch"],
+)
+def test_a_value_that_nothing_gives_is_named_with_its_reader(tmp_path, nodes, node, value):
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[B, 8] x, bool c) => (float[B, 8] y) '
+        f"<float two = {{2}}> {{ {nodes} }}"
+    )
+    path = tmp_path / "dangling.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
+    for read in (modelfile.load, rmsnorm_onnx.optimize):
+        with pytest.raises(InvalidInput, match=rf"node '{node}' reads '{value}', which nothing gives"):
+            read(path)
+    onnx.save(onnx.parser.parse_model(text.replace(value, "x")), path)
+    assert modelfile.load(path).graph.outputs[0].name == "y"
+
+
+def test_a_value_that_nothing_gives_in_a_function_is_named(tmp_path):
+    function = helper.make_function(
+        "local",
+        "Root",
+        ["a"],
+        ["b"],
+        [helper.make_node("Sqrt", ["lost"], ["b"], name="root")],
+        [helper.make_opsetid("", 17)],
+    )
+    ends = [helper.make_tensor_value_info(name, 1, ["B", 8]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Root", ["x"], ["y"], domain="local")], "g", ends[:1], ends[1:])
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
+    model = helper.make_model(graph, opset_imports=imports, functions=[function], ir_version=8)
+    onnx.save(model, tmp_path / "dangling.onnx")
+    with pytest.raises(InvalidInput, match="node 'root' reads 'lost', which nothing gives"):
+        modelfile.load(tmp_path / "dangling.onnx")

@@ -254,7 +254,7 @@ _REDUCTIONS: Final = (
 _OF_ONE_TYPE: Final = frozenset(
     {
         *("AveragePool", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "Gather", "GatherElements", "Gemm"),
-        *("MaxPool", "Pad", "Resize", "ScatterND", "Slice", "Split", "Tile", "Trilu"),
+        *("Pad", "Resize", "ScatterND", "Slice", "Split", "Tile", "Trilu"),
     }
 )
 #: onnxruntime's own: ONNX's inference stops at them, and with it the types of all that follows.
@@ -279,6 +279,7 @@ _RULES: Final[dict[str, Rule]] = {
     "GlobalAveragePool": _pool,
     "Expand": _expand,
     "MatMul": _matmul,
+    "MaxPool": _type_only,
     "Reshape": _reshape,
     "Shape": _shape,
     "Squeeze": _squeeze,

@@ -50,6 +50,7 @@ def infer(
             info.CopyFrom(onnx.helper.make_tensor_value_info(info.name, dtype.value, shape))
     for node in _nodes(proto) if attributes else ():
         _resolve(node, attributes or {})
+    _forget_made_up_names(proto)
     _put_in_stand_ins(proto)
     opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in graph.opset_imports.items()]
     model = onnx.ModelProto(ir_version=10, graph=proto, opset_import=opsets)
@@ -74,11 +75,26 @@ def _serialize(graph: ir.Graph) -> onnx.GraphProto:
     )
     # A GraphView is what the function takes; mypy stumbles over its read-only metadata.
     proto = ir.serde.serialize_graph(view)  # type: ignore[arg-type]
-    types = {v.name: v.const_value.dtype for v in declared if v.const_value is not None and not v.is_graph_input()}
-    for info in proto.input:
-        if info.name in types:  # what the model states beside the data may be out of date
-            info.type.tensor_type.elem_type = types[info.name].value
+    # What the model states beside the data may be out of date.
+    data = {v.name: v.const_value for v in graph.initializers.values() if not v.is_graph_input()}
+    for info in (*proto.input, *proto.value_info):
+        tensor = data.get(info.name)
+        if tensor is not None:
+            stated_anew = onnx.helper.make_tensor_value_info(info.name, tensor.dtype.value, tensor.shape.numpy())
+            info.CopyFrom(stated_anew)
     return proto
+
+
+def _forget_made_up_names(graph: onnx.GraphProto) -> None:
+    """Leave out lengths that an earlier inference did not know and named: they would hide what this one knows."""
+    for info in (*graph.value_info, *graph.output):
+        for dim in info.type.tensor_type.shape.dim:
+            if dim.dim_param.startswith("unk__"):
+                dim.Clear()
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _forget_made_up_names(inner)
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

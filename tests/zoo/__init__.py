@@ -2,10 +2,12 @@
 
 `CASES` holds them all; a case builds its model, makes its inputs (`feeds`), runs it (`evaluate`) and, where it
 is one or more RMS norms, says what it must compute. A new spelling of one norm is a line in ``spellings.py``
-or ``refusals.py``; a graph around a norm is a function in ``structures.py``, ``gates.py`` or ``scopes.py``.
+or ``refusals.py``; a graph around a norm is a function in ``structures.py``, ``gates.py``, ``scopes.py`` or
+``converted.py``.
 """
 
 from .case import TOLERANCE, Case, evaluate, feeds
+from .converted import CONVERTED
 from .gates import GATES
 from .refusals import REFUSALS
 from .scopes import SCOPES
@@ -13,6 +15,6 @@ from .spelling import Spelling
 from .spellings import SPELLED
 from .structures import STRUCTURES
 
-CASES: tuple[Case, ...] = (*SPELLED, *STRUCTURES, *GATES, *SCOPES, *REFUSALS)
+CASES: tuple[Case, ...] = (*SPELLED, *STRUCTURES, *GATES, *SCOPES, *CONVERTED, *REFUSALS)
 
 __all__ = ["CASES", "TOLERANCE", "Case", "Spelling", "evaluate", "feeds"]

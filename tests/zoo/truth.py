@@ -22,28 +22,48 @@ def _onnx_norm(x: np.ndarray, scale: np.ndarray, *, epsilon: float, axis: int = 
     return x / np.sqrt(np.mean(x * x, axis=axes, keepdims=True) + np.float32(epsilon)) * scale
 
 
+def _axes(axes: np.ndarray | None) -> tuple[int, ...] | None:
+    return None if axes is None else tuple(axes.astype(int))
+
+
+def _slice(v: np.ndarray, *bounds: np.ndarray) -> np.ndarray:
+    starts, ends, axes, steps = (_axes(b) or () for b in bounds)
+    taken = [slice(None)] * v.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        taken[axis] = slice(start, end, step)
+    return v[tuple(taken)]
+
+
 _OPS: dict[str, Callable[..., Any]] = {
     "Abs": np.abs,
     "Add": np.add,
     "Cast": lambda v, **_: v,
-    "Clip": lambda v, low: np.maximum(v, low),
+    "Clip": lambda v, low, high=np.inf: np.clip(v, low, high),
     "DequantizeLinear": lambda q, scale, zero: (q - zero) * scale,
     "Div": np.divide,
+    "Einsum": lambda *operands, equation: np.einsum(equation, *operands),
     "Expand": lambda v, shape: np.broadcast_to(v, np.broadcast_shapes(v.shape, tuple(shape.astype(int)))),
     "Identity": lambda v: v,
     "LpNormalization": lambda v, *, axis, p: v / np.sqrt(np.sum(v * v, axis=axis, keepdims=True)),
     "MatMul": np.matmul,
+    "Min": np.minimum,
     "Mul": np.multiply,
     "Neg": np.negative,
+    "Pow": np.power,
     "RMSNormalization": _onnx_norm,
-    "ReduceL2": lambda v, axes: np.sqrt(np.sum(v * v, axis=tuple(axes.astype(int)), keepdims=True)),
+    "Reciprocal": np.reciprocal,
+    "ReduceL2": lambda v, axes: np.sqrt(np.sum(v * v, axis=_axes(axes), keepdims=True)),
+    "ReduceMean": lambda v, axes=None, *, keepdims=1: np.mean(v, axis=_axes(axes), keepdims=bool(keepdims)),
+    "ReduceSum": lambda v, axes=None, *, keepdims=1: np.sum(v, axis=_axes(axes), keepdims=bool(keepdims)),
     "Reshape": lambda v, shape: v.reshape([n or v.shape[i] for i, n in enumerate(shape.astype(int))]),
+    "Shape": lambda v: np.asarray(v.shape, np.float64),
     "Sigmoid": _sigmoid,
     "SimplifiedLayerNormalization": _onnx_norm,
     "SkipSimplifiedLayerNormalization": lambda x, skip, scale, bias=0, *, epsilon: _onnx_norm(
         x + skip + bias, scale, epsilon=epsilon
     ),
-    "Squeeze": lambda v, axes: np.squeeze(v, tuple(axes.astype(int))),
+    "Slice": _slice,
+    "Squeeze": lambda v, axes=None: np.squeeze(v, _axes(axes)),
     "Sub": np.subtract,
     "Swish": lambda v: v * _sigmoid(v),
     "Tanh": np.tanh,
