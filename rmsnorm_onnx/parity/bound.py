@@ -15,8 +15,11 @@ rounding and float64 arithmetic N (Higham, section 3.1):
 One thing is not arithmetic: a float32 scalar like sqrt(d) is itself the rounding of the number that was meant, and a
 norm that divides by the true root is right. c_i is what the last half ulp of the C such scalars can do. With a_j the
 effect of scalar j, that is at most the sum of |a_j| <= sqrt(C) |a|, and |a| is the root mean square of the sum of
-+-a_j under random signs; the largest of m such runs estimates it (``runtime.slack``). Vectors, 16-bit constants and
-short numbers (2, 0.5) are exact.
++-a_j under random signs; the largest of m such runs estimates it (``runtime.slack``). Scalars that hold n, 1 / n,
+sqrt(n) or 1 / sqrt(n) of a length n rounded to 16 bits are a kind of their own: a_j is the effect of the distance to
+that number, and the signs are balanced, so that the largest run is at least |a|. The c_i of both kinds add up. Weights
+that are folded with such a scalar count there as well; other vectors and 16-bit constants, and short numbers (2, 0.5),
+are exact.
 
 *Does it round as well?* s_i is the largest of |o_i - d_i| and of m runs of the float64 reading that round wherever
 the original does, on random grids (``runtime.noise``). If f is right, its error is one more draw from the same
@@ -28,8 +31,11 @@ common to the m + 1 draws. For normal draws,
 because |e_j| has density at most sqrt(2/pi) and the m draws are independent. Setting n times this (n elements, which
 may be correlated in any way) to the false alarm rate 10^-6 gives k(m, n); nothing else is chosen:
 
-    |f_i - d_i| <= k(m, n) s_i + u |d_i| + half a subnormal        every element against its own noise
-    rms(f - d)  <= k(m, 1) max(rms(o - d), max_j rms(e_j)) + ...   the output as a whole, far tighter per element
+    |f_i - t_i| <= k(m, n) s_i + u |d_i| + half a subnormal        every element against its own noise
+    rms(f - t)  <= k(m, 1) max(rms(o - d), max_j rms(e_j)) + ...   the output as a whole, far tighter per element
+
+with t = g: where the fused model reads a constant as what was meant, its roundings are errors from there, and the
+first question has bounded g - d. Where g is missing or carries float32 roundings itself, t = d.
 
 The sampled runs round once per operator; kernels also round inside sums. How much more that is, is measured: s is
 scaled by rms(o - d) / max_j rms(e_j) where that ratio is between 1 and k(m, 1). Beyond k(m, 1) the original's run
@@ -77,8 +83,8 @@ class Yardstick:
     """Bounds of one float output; arrays have the output's shape.
 
     Attributes:
-        rounding: bound of |f - d|.
-        rounding_rms: bound of the root mean square of f - d over the finite elements.
+        rounding: bound of |f - t|.
+        rounding_rms: bound of the root mean square of f - t over the finite elements.
         function: bound of |g - d|.
         noise_rms: largest root mean square of the original's own errors.
         original_explained: whether rounding explains how far the original's run is from d.
@@ -138,12 +144,13 @@ def yardstick(
     )
 
 
-def constant_slack(exact: Doubles, shifted: Sequence[Doubles], constants: int) -> Doubles | float:
-    """c: sqrt(C) times the largest effect of moving all C inexact scalar constants by half an ulp, signs at random."""
-    if not shifted:
-        return 0.0
-    effects = np.stack([distance(run, exact) for run in shifted])
-    return np.asarray(math.sqrt(constants) * np.max(effects, axis=0))
+def constant_slack(exact: Doubles, shifted: Sequence[tuple[int, Sequence[Doubles]]]) -> Doubles | float:
+    """c: the sum over kinds of sqrt(C) times the largest effect of shifting all C constants of the kind."""
+    kinds = [
+        math.sqrt(constants) * np.max(np.stack([distance(run, exact) for run in runs]), axis=0)
+        for constants, runs in shifted
+    ]
+    return np.asarray(sum(kinds)) if kinds else 0.0
 
 
 def distance(values: Array, exact: Doubles) -> Doubles:

@@ -18,11 +18,24 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What a float output is judged by: d, g (None if the fused model has no float64 run) and the bounds."""
+    """What a float output is judged by.
+
+    Attributes:
+        exact: d.
+        fused_exact: g, or None if the fused model has no float64 run.
+        in_double: whether both were computed in nothing but float64.
+        bounds: of its errors.
+    """
 
     exact: Doubles
     fused_exact: Doubles | None
+    in_double: bool
     bounds: Yardstick
+
+    @property
+    def fused_truth(self) -> Doubles:
+        """t, which the fused model's roundings are measured from."""
+        return self.fused_exact if self.fused_exact is not None and self.in_double else self.exact
 
 
 def before_rounding(name: str, original: Array | None, fused: Array | None) -> OutputParity | None:
@@ -63,7 +76,7 @@ def judge(name: str, original: Array, fused: Array, truth: Truth) -> OutputParit
     exact, bounds = truth.exact, truth.bounds
     # Where both models give the same NaN or inf there is nothing left to judge, whatever float64 gives.
     settled = ~np.isfinite(original.astype(np.float64)) | (original == fused)
-    error = distance(fused, exact)
+    error = distance(fused, truth.fused_truth)
     share = np.where(settled & ~np.isfinite(error), 0.0, _ratio(error, bounds.rounding))
     judged = np.where(np.isfinite(original.astype(np.float64)), error, 0.0)
     rms_share = float(_ratio(np.asarray(rms(judged)), np.asarray(bounds.rounding_rms)))
@@ -90,7 +103,7 @@ def judge(name: str, original: Array, fused: Array, truth: Truth) -> OutputParit
         float(np.max(distance(fused, original.astype(np.float64)), initial=0.0)),
         _worst(original, fused, exact, shown),
         original_error=rms(distance(original, exact)) / unit,
-        fused_error=rms(error) / unit,
+        fused_error=rms(distance(fused, exact)) / unit,
         noise=bounds.noise_rms / unit,
         function_share=None if function_share is None else float(np.max(function_share, initial=0.0)),
         detail=detail,

@@ -99,7 +99,7 @@ class ParityReport:
     """Answer of ``verify``.
 
     Attributes:
-        outputs: one record per output of either model.
+        outputs: one record per output of either model, and per quantizer whose input differs (``runtime.steps``).
         original: how the original ran.
         fused: how the fused model ran.
         dims: the value of each free dimension.

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from math import prod
 from typing import Any, Final
 
+import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from rmsnorm_onnx import runtime
+from rmsnorm_onnx import reference, runtime
 from rmsnorm_onnx.errors import CannotRun, InvalidInput
-from rmsnorm_onnx.parity.bound import constant_slack, noise_factor, yardstick
+from rmsnorm_onnx.parity.bound import constant_slack, distance, noise_factor, yardstick
 from rmsnorm_onnx.parity.outputs import Truth, before_rounding, identical, judge
 from rmsnorm_onnx.parity.records import OutputParity, ParityReport, Side, Verdict
+from rmsnorm_onnx.parity.runs import Options, Pair, run_pair, run_pieces, run_truth
 from rmsnorm_onnx.runtime.exact import is_float
 from rmsnorm_onnx.runtime.inputs import input_specs
-from rmsnorm_onnx.runtime.sides import REFERENCE
 
 Array = npt.NDArray[Any]
 
 #: Sampled rounding runs; with eight, one draw may exceed the largest by a factor of 8.03 (``bound.noise_factor``).
 DEFAULT_SAMPLES: Final = 8
+_NOT_NEEDED: Final = "not needed"
 _PACKAGES: Final = ("numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "rmsnorm-onnx")
 
 
@@ -45,7 +46,8 @@ def verify(
 
     Equal means: same name, type and shape; the same NaN and inf; integers and booleans bit for bit; and floats within
     the bound that the original's own rounding gives (derivation in ``parity.bound``). The original runs in plain
-    onnxruntime where that can load it.
+    onnxruntime where that can load it. Models that quantize are compared piece by piece (``runtime.steps``), on what
+    the original's quantizers give.
 
     Args:
         original: path, ModelProto or onnx_ir.Model.
@@ -68,116 +70,97 @@ def verify(
     sides = (runtime.load(original), runtime.load(fused))
     _same_inputs(sides[0].model, sides[1].model)
     feeds = runtime.make_feeds(sides[0].model, dims=dims, inputs=inputs, seed=seed)
-    first = runtime.run_side(sides[0], feeds.arrays, library=False, threads=threads, optimization=optimization)
-    second = runtime.run_side(
-        sides[1],
-        feeds.arrays,
-        library=library,
-        threads=threads,
-        optimization=optimization,
-        # Where onnxruntime runs the original but not the fused model, another evaluator must not hide that.
-        reference=first.how == REFERENCE,
-    )
-
-    settled = {
-        name: before_rounding(name, first.outputs.get(name), second.outputs.get(name))
-        for name in dict.fromkeys([*first.outputs, *second.outputs])
-    }
-    open_names = [name for name, record in settled.items() if record is None]
-    judge_by = _Judge(sides[0], sides[1], feeds.arrays, threads, samples, seed)
-    records, notes = judge_by(open_names, first.outputs, second.outputs) if open_names else ({}, [])
+    options = Options(library, threads, optimization, samples, seed)
+    whole = run_pair(sides, feeds.arrays, options)
+    pair, notes = run_pieces(whole, options)
+    judge_by = _Judge(pair, options)
+    records, more_notes = judge_by()
+    names = whole.original.outputs.keys() | whole.fused.outputs.keys()
     return ParityReport(
-        outputs=tuple(record or records[name] for name, record in settled.items()),
-        original=Side(sides[0].name, sides[0].sha256, first.how, first.passed_over, judge_by.original_exact),
-        fused=Side(sides[1].name, sides[1].sha256, second.how, second.passed_over, judge_by.fused_exact),
+        # Of the values between pieces only those that differ are shown.
+        outputs=tuple(_of_whole(r, whole) for r in records if r.name in names or not r.verdict.ok),
+        original=_side(sides[0], whole.original, judge_by.original_exact),
+        fused=_side(sides[1], whole.fused, judge_by.fused_exact),
         dims=feeds.dims,
         feeds=feeds.origin,
         seed=seed,
-        samples=samples if open_names else 0,
+        samples=0 if judge_by.original_exact == _NOT_NEEDED else samples,
         versions=_versions(),
-        notes=tuple(notes),
+        notes=(*notes, *more_notes),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _TruthRuns:
-    """The runs of the original alone, which every fused model is judged by."""
-
-    exact: runtime.ExactRun
-    noise: list[dict[str, Array]]
-    slack: tuple[int, list[dict[str, Array]]]
-
-
-def _truth_runs(
-    original: runtime.LoadedModel, feeds: Mapping[str, Array], samples: int, seed: int, threads: int | None
-) -> _TruthRuns:
-    """Run the original in float64; kept for the next call, as the same original is often verified twice."""
-    digest = hashlib.sha256()
-    for name, array in sorted(feeds.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
-    key = (original.sha256, digest.hexdigest(), samples, seed, threads)
-    if key not in _LAST_TRUTH:
-        runs = _TruthRuns(
-            runtime.run_exact(original.model, feeds, threads=threads),
-            list(runtime.noise_runs(original.model, feeds, count=samples, seed=seed, threads=threads)),
-            runtime.slack_runs(original.model, feeds, count=samples, seed=seed, threads=threads),
-        )
-        _LAST_TRUTH.clear()
-        _LAST_TRUTH[key] = runs
-    return _LAST_TRUTH[key]
+def _of_whole(record: OutputParity, whole: Pair) -> OutputParity:
+    """What the pieces say about an output, but not that whole models were identical which were not."""
+    if record.verdict is not Verdict.IDENTICAL:
+        return record
+    first, second = whole.original.outputs[record.name], whole.fused.outputs[record.name]
+    if first.dtype.kind in "OSU" or identical(first, second):
+        return record
+    error = float(np.max(distance(second, first.astype(np.float64))))
+    return replace(record, verdict=Verdict.WITHIN_BOUND, max_abs_error=error, worst=None)
 
 
-_LAST_TRUTH: Final[dict[tuple[object, ...], _TruthRuns]] = {}
+def _side(model: runtime.LoadedModel, run: runtime.SideRun, exact: str) -> Side:
+    return Side(model.name, model.sha256, run.how, run.passed_over, exact)
 
 
 @dataclass(slots=True)
 class _Judge:
     """Makes the float64 and the sampled runs, and judges the float outputs by them."""
 
-    original: runtime.LoadedModel
-    fused: runtime.LoadedModel
-    feeds: Mapping[str, Array]
-    threads: int | None
-    samples: int
-    seed: int
-    original_exact: str = "not needed"
-    fused_exact: str = "not needed"
+    pair: Pair
+    options: Options
+    original_exact: str = _NOT_NEEDED
+    fused_exact: str = _NOT_NEEDED
 
-    def __call__(
-        self, names: list[str], first: Mapping[str, Array], second: Mapping[str, Array]
-    ) -> tuple[dict[str, OutputParity], list[str]]:
+    def __call__(self) -> tuple[list[OutputParity], list[str]]:
+        """One record per output of either model, in their order, and notes."""
+        first, second = self.pair.original.outputs, self.pair.fused.outputs
+        settled = {
+            name: before_rounding(name, first.get(name), second.get(name)) for name in dict.fromkeys([*first, *second])
+        }
+        open_names = [name for name, record in settled.items() if record is None]
+        records, notes = self._judge_floats(open_names) if open_names else ({}, [])
+        return [record or records[name] for name, record in settled.items()], notes
+
+    def _judge_floats(self, names: list[str]) -> tuple[dict[str, OutputParity], list[str]]:
+        first, second = self.pair.original.outputs, self.pair.fused.outputs
+        original, feeds = self.pair.models[0], self.pair.feeds
         notes: list[str] = []
         try:
-            truth_runs = _truth_runs(self.original, self.feeds, self.samples, self.seed, self.threads)
+            runs = run_truth(original, feeds, self.options)
         except CannotRun as error:
             return self._without_truth(names, first, second, error)
-        exact, noise, (constants, shifted) = truth_runs.exact, truth_runs.noise, truth_runs.slack
+        exact = runs.exact
         self.original_exact = exact.how
         fused_exact = self._run_fused_exact(notes)
         roundoff = max(exact.roundoff, fused_exact.roundoff if fused_exact else 0.0)
-        longest = _longest_sum(self.original.model, [*self.feeds.values(), *exact.outputs.values()])
+        longest = _longest_sum(original.model, [*feeds.values(), *exact.outputs.values()])
         records = {}
         for name in names:
+            shifted = [(constants, [run[name] for run in moved]) for constants, moved in runs.slack]
             bounds = yardstick(
                 first[name],
                 exact.outputs[name],
-                [run[name] for run in noise],
+                [run[name] for run in runs.noise],
                 exact_roundoff=roundoff,
                 longest_sum=longest,
-                slack=constant_slack(exact.outputs[name], [run[name] for run in shifted], constants),
+                slack=constant_slack(exact.outputs[name], shifted),
             )
             if not bounds.original_explained:
                 notes.append(
-                    f"{name}: the original's own run is more than {noise_factor(self.samples, 1):.1f} times further "
-                    "from its float64 run than rounding explains, and was not used as a yardstick"
+                    f"{name}: the original's own run is more than {noise_factor(self.options.samples, 1):.1f} times "
+                    "further from its float64 run than rounding explains, and was not used as a yardstick"
                 )
-            truth = Truth(exact.outputs[name], fused_exact.outputs[name] if fused_exact else None, bounds)
+            fused_output = fused_exact.outputs[name] if fused_exact else None
+            truth = Truth(exact.outputs[name], fused_output, roundoff <= reference.roundoff(np.float64), bounds)
             records[name] = judge(name, first[name], second[name], truth)
         return records, notes
 
     def _run_fused_exact(self, notes: list[str]) -> runtime.ExactRun | None:
         try:
-            run = runtime.run_exact(self.fused.model, self.feeds, threads=self.threads)
+            run = runtime.run_exact(self.pair.models[1].model, self.pair.feeds, threads=self.options.threads)
         except CannotRun as error:
             self.fused_exact = "none"
             notes.append(f"whether both are the same function was not checked in float64: {error}")

@@ -7,6 +7,7 @@ from rmsnorm_onnx.runtime.model import LoadedModel, Model, load
 from rmsnorm_onnx.runtime.placement import Placement, placement
 from rmsnorm_onnx.runtime.session import Optimization, import_onnxruntime, make_session, session_options
 from rmsnorm_onnx.runtime.sides import SideRun, run_side
+from rmsnorm_onnx.runtime.steps import Step, common_steps, cut, with_results
 from rmsnorm_onnx.runtime.widen import widen_to_float64
 
 __all__ = [
@@ -17,6 +18,9 @@ __all__ = [
     "Optimization",
     "Placement",
     "SideRun",
+    "Step",
+    "common_steps",
+    "cut",
     "emulate_bfloat16",
     "import_onnxruntime",
     "load",
@@ -29,4 +33,5 @@ __all__ = [
     "session_options",
     "slack_runs",
     "widen_to_float64",
+    "with_results",
 ]

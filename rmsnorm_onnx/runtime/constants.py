@@ -7,6 +7,7 @@ the folded value; otherwise a model and the same model after constant folding wo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +17,8 @@ import onnx_ir as ir
 from rmsnorm_onnx.runtime.islands import substitute
 from rmsnorm_onnx.runtime.types import CONTROL_FLOW, nodes_of, set_type
 
+#: Key under which ``fold_constants`` leaves (operator, left, right) of a folded product or quotient in a value's meta.
+FACTORS_OF: Final = "rmsnorm_onnx.factors_of"
 _RANDOM: Final = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
 )
@@ -41,7 +44,7 @@ def fold_constants(model: ir.Model) -> None:
             continue
         for output, array in zip(node.outputs, results, strict=False):
             tensors[output] = array
-    _install(tensors)
+    _install(tensors, lambda value: _array(value, known, tensors))
 
 
 def _is_foldable(node: ir.Node, known: dict[ir.Value, Any], tensors: dict[ir.Value, Any]) -> bool:
@@ -76,7 +79,7 @@ def _compute(node: ir.Node, model: ir.Model, inputs: list[Any]) -> list[Any] | N
     return results if all(isinstance(r, np.ndarray | np.generic) for r in results) else None
 
 
-def _install(tensors: dict[ir.Value, Any]) -> None:
+def _install(tensors: dict[ir.Value, Any], array_of: Callable[[ir.Value], Any]) -> None:
     folded = {output.producer() for output in tensors}
     for output, array in tensors.items():
         if not output.is_graph_output() and all(user in folded for user, _ in output.uses()):
@@ -87,5 +90,8 @@ def _install(tensors: dict[ir.Value, Any]) -> None:
         tensor = ir.tensor(np.asarray(array), name=output.name)
         constant = ir.node("Constant", [], {"value": tensor}, name=f"{output.name}_folded")
         set_type(constant.outputs[0], tensor.dtype)
+        if node.op_type in {"Mul", "Div"}:
+            factors = [array_of(value) for value in node.inputs if value is not None]
+            constant.outputs[0].meta[FACTORS_OF] = (node.op_type, *factors)
         node.graph.insert_before(node, constant)
         substitute(output, constant.outputs[0])

@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from rmsnorm_onnx import reference
 from rmsnorm_onnx.errors import CannotRun
+from rmsnorm_onnx.runtime.types import nodes_of
 
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -27,16 +28,32 @@ def run_reference(model: ir.Model, feeds: Arrays) -> dict[str, Array]:
     from onnx.reference import ReferenceEvaluator
 
     names = [str(output.name) for output in model.graph.outputs]
+    proto = ir.to_proto(_with_onnx_quantizers(model))
     try:
         with np.errstate(all="ignore"):
-            results = ReferenceEvaluator(ir.to_proto(model), new_ops=_in_double()).run(names, dict(feeds))
+            results = ReferenceEvaluator(proto, new_ops=_in_double()).run(names, dict(feeds))
     except Exception as error:  # it raises whatever numpy and its operators raise
         raise CannotRun(f"onnx.reference cannot run it: {type(error).__name__}: {error}") from error
     return {name: np.asarray(result) for name, result in zip(names, results, strict=True)}
 
 
+def _with_onnx_quantizers(model: ir.Model) -> ir.Model:
+    """The model with onnxruntime's QuantizeLinear and DequantizeLinear as ONNX's, which compute the same."""
+    if not any(_is_foreign_quantizer(node) for node in nodes_of(model)):
+        return model
+    copy = model.clone()
+    for node in nodes_of(copy):
+        if _is_foreign_quantizer(node):
+            node.domain = ""
+    return copy
+
+
+def _is_foreign_quantizer(node: ir.Node) -> bool:
+    return node.domain == "com.microsoft" and node.op_type in {"QuantizeLinear", "DequantizeLinear"}
+
+
 def _in_double() -> list[Any]:
-    """The operators that onnx 1.23 computes in float32 even for float64: Erf, Gelu through it, and norms."""
+    """The operators that onnx 1.23 computes in float32 even for float64: Erf, Gelu through it, norms, and scales."""
     from onnx.reference.op_run import OpRun
 
     def erf(x: Array) -> Array:
@@ -67,4 +84,12 @@ def _in_double() -> list[Any]:
             (y,) = reference.exact("RMSNormalization", [x, scale], reference.Attributes(epsilon, axes))
             return (y.astype(x.dtype),)
 
-    return [Erf, Gelu, RMSNormalization]
+    class DynamicQuantizeLinear(OpRun):
+        def _run(self, x: Array) -> tuple[Array, Array, Array]:
+            low, high = np.min(x, initial=0.0), np.max(x, initial=0.0)
+            scale = (high - low) / 255 if high > low else x.dtype.type(1)
+            zero = np.clip(np.rint(-low / scale), 0, 255)
+            y = np.clip(np.rint(x / scale) + zero, 0, 255)
+            return y.astype(np.uint8), np.asarray(scale, x.dtype), np.asarray(zero, np.uint8)
+
+    return [Erf, Gelu, RMSNormalization, DynamicQuantizeLinear]

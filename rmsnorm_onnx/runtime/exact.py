@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -15,7 +15,7 @@ from rmsnorm_onnx.runtime.evaluator import Array, Arrays, run_reference
 from rmsnorm_onnx.runtime.islands import surround
 from rmsnorm_onnx.runtime.noise import SCALES, with_rounding_noise
 from rmsnorm_onnx.runtime.session import import_onnxruntime, session_from_ir, session_options
-from rmsnorm_onnx.runtime.slack import FACTORS, with_constant_slack
+from rmsnorm_onnx.runtime.slack import SIGNS, with_constant_slack
 from rmsnorm_onnx.runtime.types import FLOATS, nodes_of, opset_of
 from rmsnorm_onnx.runtime.widen import widen_to_float64
 
@@ -83,53 +83,50 @@ def noise_runs(
         CannotRun: onnxruntime cannot run the perturbed graph.
     """
     noisy = with_rounding_noise(model)
-    yield from _perturbed(noisy.model, SCALES, noisy.scales, feeds, count, seed, threads)
+    generator = np.random.default_rng(seed)
+    yield from _perturbed(noisy.model, SCALES, [noisy.scales(generator) for _ in range(count)], feeds, threads)
 
 
 def slack_runs(
     model: ir.Model, feeds: Arrays, *, count: int, seed: int, threads: int | None = None
-) -> tuple[int, list[dict[str, Array]]]:
-    """Number of inexact constants, and ``count`` float64 runs with each half an ulp off (none without constants).
+) -> list[tuple[int, list[dict[str, Array]]]]:
+    """Per kind of inexact constant (half an ulp off, or standing for a known number) how many, and shifted runs.
 
-    See ``with_constant_slack``.
+    Each run (``count`` of them for the first kind) is in float64 and shifts all constants of the kind; kinds without
+    constants are left out. See ``with_constant_slack``.
 
     Raises:
         CannotRun: onnxruntime cannot run the perturbed graph.
     """
     slack = with_constant_slack(model)
-    constants = len(slack.roundoffs)
-    if not constants:
-        return 0, []
+    generator = np.random.default_rng(seed)
+    known = sum(slack.is_known)
+    kinds = []
+    if known < len(slack.is_known):
+        kinds.append((len(slack.is_known) - known, slack.rounding_signs(count, generator)))
+    if known:
+        kinds.append((known, slack.meaning_signs(generator)))
     if _without_double_kernel(slack.model):
         # As in run_exact: effects this small drown in the roundings of a float32 island.
-        given, generator = widened_feeds(feeds), np.random.default_rng(seed)
+        given = widened_feeds(feeds)
         try:
-            return constants, [
-                run_reference(slack.model, given | {FACTORS: slack.factors(generator)}) for _ in range(count)
-            ]
+            return [(n, [run_reference(slack.model, given | {SIGNS: row}) for row in rows]) for n, rows in kinds]
         except CannotRun:
             pass
-    return constants, list(_perturbed(slack.model, FACTORS, slack.factors, feeds, count, seed, threads))
+    return [(n, list(_perturbed(slack.model, SIGNS, rows, feeds, threads))) for n, rows in kinds]
 
 
 def _perturbed(
-    model: ir.Model,
-    name: str,
-    draw: Callable[[np.random.Generator], Array],
-    feeds: Arrays,
-    count: int,
-    seed: int,
-    threads: int | None,
+    model: ir.Model, name: str, draws: Iterable[Array], feeds: Arrays, threads: int | None
 ) -> Iterator[dict[str, Array]]:
-    """``count`` runs in one session, with input ``name`` drawn anew for each."""
+    """One run for each of ``draws`` of input ``name``, all in one session."""
     _make_islands(model)
     # Without optimizations: no rounding must be taken for a superfluous pair of casts.
     session = session_from_ir(model, session_options(library=False, threads=threads, optimization="disable"))
     names = [str(output.name) for output in model.graph.outputs]
     given = widened_feeds(feeds)
-    generator = np.random.default_rng(seed)
-    for _ in range(count):
-        yield dict(zip(names, _run(session, names, given | {name: draw(generator)}), strict=True))
+    for draw in draws:
+        yield dict(zip(names, _run(session, names, given | {name: draw}), strict=True))
 
 
 def widened_feeds(feeds: Arrays) -> dict[str, Array]:
@@ -199,7 +196,8 @@ def _kernels() -> dict[tuple[str, str], list[tuple[int, int, bool]]]:
     for kernel in getattr(_pybind_state, "get_all_opkernel_def", list)():
         if kernel.provider == "CPUExecutionProvider":
             domain = "" if kernel.domain == "ai.onnx" else kernel.domain
-            takes_double = any("tensor(double)" in types for types in kernel.type_constraints.values())
+            # A sequence's type holds its elements': seq(tensor(double)).
+            takes_double = "tensor(double)" in str(list(kernel.type_constraints.values()))
             # Operators of other domains are versioned apart from the opset; they have one version as a rule.
             first, last = kernel.version_range if not domain else (0, 1 << 31)
             table.setdefault((domain, kernel.op_name), []).append((first, last, takes_double))

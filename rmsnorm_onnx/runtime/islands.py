@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from rmsnorm_onnx.runtime.types import set_type
+from rmsnorm_onnx.runtime.types import is_sequence, set_type
 
 Choose = Callable[[ir.DataType | None], ir.DataType | None]
 
@@ -33,6 +33,8 @@ def cast(value: ir.Value, to: ir.DataType, name: str) -> ir.Node:
 def surround(node: ir.Node, input_type: Choose, output_type: Choose) -> None:
     """Let ``node`` read and write other types; its neighbours see the types they saw before.
 
+    Sequences cannot be cast: one that is read is left alone, and one that is written changes its type for its readers.
+
     Args:
         node: a node in a graph; changed in place, and casts are inserted around it.
         input_type: from the type of an input to the type the node shall read, or None to leave it.
@@ -41,7 +43,7 @@ def surround(node: ir.Node, input_type: Choose, output_type: Choose) -> None:
     graph = node.graph
     assert graph is not None
     for index, value in enumerate(node.inputs):
-        wanted = None if value is None else input_type(value.dtype)
+        wanted = None if value is None or is_sequence(value) else input_type(value.dtype)
         if value is not None and wanted is not None and wanted != value.dtype:
             before = cast(value, wanted, f"{value.name}_{node.outputs[0].name}_{index}_as_{wanted.name}")
             graph.insert_before(node, before)
@@ -49,7 +51,10 @@ def surround(node: ir.Node, input_type: Choose, output_type: Choose) -> None:
     for value in node.outputs:
         wanted = output_type(value.dtype)
         if value.dtype is not None and wanted is not None and wanted != value.dtype:
-            narrow_after(value, wanted)
+            if is_sequence(value):
+                set_type(value, wanted)
+            else:
+                narrow_after(value, wanted)
 
 
 def narrow_after(value: ir.Value, computed: ir.DataType) -> None:

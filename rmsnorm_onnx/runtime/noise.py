@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from rmsnorm_onnx import reference
 from rmsnorm_onnx.runtime.islands import substitute
-from rmsnorm_onnx.runtime.types import CONTROL_FLOW, nodes_of, set_type
+from rmsnorm_onnx.runtime.types import CONTROL_FLOW, is_sequence, nodes_of, set_type
 from rmsnorm_onnx.runtime.widen import ORIGINAL_TYPE, widen_to_float64
 
 _DOUBLE: Final = ir.DataType.DOUBLE
@@ -31,7 +31,7 @@ _EXACT: Final = frozenset(
         *("Ceil", "Floor", "Round", "Constant", "ConstantOfShape", "OneHot", "Pad", "Trilu", "Tile", "Expand"),
         *("Concat", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"),
         *("Compress", "Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND"),
-        *("DepthToSpace", "SpaceToDepth"),
+        *("DepthToSpace", "SpaceToDepth", "SequenceAt", "ConcatFromSequence"),
     }
 )
 
@@ -69,7 +69,8 @@ def with_rounding_noise(model: ir.Model) -> NoisyModel:
         for node in nodes_of(noisy)
         if node.op_type not in CONTROL_FLOW and (node.domain or node.op_type not in _EXACT)
         for output in node.outputs
-        if ORIGINAL_TYPE in output.meta and not _is_widening(node, output.meta[ORIGINAL_TYPE])
+        if ORIGINAL_TYPE in output.meta and not is_sequence(output)
+        if not _is_widening(node, output.meta[ORIGINAL_TYPE])
     ]
     for index, (output, dtype) in enumerate(roundings):
         _round(output, dtype, scales, index)

@@ -1,12 +1,17 @@
-"""How much of a graph's result hangs on the last bit of its scalar constants.
+"""How much of a graph's result hangs on scalar constants that are not exactly the number that was meant.
 
-A scalar such as sqrt(d) or 1 / d is the rounding of the number that was meant, so a rewriter that recognizes the
-number and computes with it is right, although the float64 readings of both graphs then differ by that rounding.
+A float32 scalar such as sqrt(d) or 1 / d is the rounding of that number, so a rewriter that recognizes the number and
+computes with it is right, although the float64 readings of both graphs then differ by that rounding: by half an ulp.
+In 16 bits half an ulp would hide too much (any constant is within 0.4 % of something). There, and where float32
+holds what was rounded to 16 bits before, a constant has slack only if it is the rounding of n, 1 / n, sqrt(n) or
+1 / sqrt(n) of a length n that the graph itself has, and then by the distance to exactly that number. Weights that a
+graph multiplies by such a scalar, which every runtime folds, stand for the unrounded product.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,36 +20,61 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from rmsnorm_onnx import reference
+from rmsnorm_onnx.runtime.constants import FACTORS_OF
 from rmsnorm_onnx.runtime.islands import substitute
 from rmsnorm_onnx.runtime.types import nodes_of, set_type
 from rmsnorm_onnx.runtime.widen import ORIGINAL_TYPE, widen_to_float64
 
-#: The extra input: one factor per constant.
-FACTORS: Final = "constant_factors"
-#: 16-bit constants are taken at face value: half their ulp would hide too much, and nothing needs it.
-_SLACK_TYPES: Final = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE})
+Doubles = npt.NDArray[np.float64]
+
+#: The extra input: one sign per constant.
+SIGNS: Final = "constant_signs"
+#: Float64 runs that constants standing for known numbers are worth.
+_MOST_RUNS: Final = 32
+_FLOAT_ROUNDOFF: Final = 2.0**-24
+_HALVES: Final = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
+_SINGLES: Final = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE})
+#: What a mean of n, or the length of n numbers, is multiplied by.
+_POWERS: Final = (1.0, -1.0, 0.5, -0.5)
 
 
 @dataclass(frozen=True, slots=True)
 class SlackModel:
-    """A float64 graph whose scalar constants an input scales.
+    """A float64 graph whose constants an input shifts.
 
     Attributes:
-        model: takes the original's inputs (floats as float64) and ``FACTORS``, float64 of shape [constants].
-        roundoffs: relative half ulp of each constant.
+        model: takes the original's inputs (floats as float64) and ``SIGNS``, float64 of shape [constants]: 1 moves a
+            constant by its shift, -1 the other way, 0 leaves it.
+        is_known: of each constant whether its shift leads to what was meant, or else is half an ulp.
     """
 
     model: ir.Model
-    roundoffs: tuple[float, ...]
+    is_known: tuple[bool, ...]
 
-    def factors(self, generator: np.random.Generator) -> npt.NDArray[np.float64]:
-        """Every constant half an ulp up or down, at random."""
-        signs = generator.choice([-1.0, 1.0], len(self.roundoffs))
-        return np.asarray(1.0 + signs * np.asarray(self.roundoffs))
+    def rounding_signs(self, count: int, generator: np.random.Generator) -> Doubles:
+        """[count, constants]: every constant of unknown meaning half an ulp up or down, at random."""
+        return np.where(self.is_known, 0.0, generator.choice([-1.0, 1.0], (count, len(self.is_known))))
+
+    def meaning_signs(self, generator: np.random.Generator) -> Doubles:
+        """[runs, constants]: every constant of known meaning moved towards it, or away.
+
+        The signs are the columns of a Hadamard matrix, so that with a_j the effect of constant j the mean square of
+        the runs' effects is the sum of a_j^2, whatever the a_j: few large effects must not be left to chance. The
+        first run moves everything towards what was meant. Beyond ``_MOST_RUNS`` constants signs are random.
+        """
+        moved = np.flatnonzero(self.is_known)
+        runs = min(1 << (len(moved) - 1).bit_length(), _MOST_RUNS)
+        signs = np.zeros((runs, len(self.is_known)))
+        if len(moved) > runs:
+            signs[:, moved] = generator.choice([-1.0, 1.0], (runs, len(moved)))
+            signs[0, moved] = 1.0
+        else:
+            signs[:, moved] = [[(-1.0) ** (i & j).bit_count() for j in range(len(moved))] for i in range(runs)]
+        return signs
 
 
 def with_constant_slack(model: ir.Model) -> SlackModel:
-    """The float64 reading of ``model`` with a factor at each float32 or float64 scalar that is no short number.
+    """The float64 reading of ``model`` with a shift at each constant that may stand for another number.
 
     Short numbers (2, 0.5, 1000: at most half the bits of the significand in use) are what they say.
 
@@ -52,49 +82,112 @@ def with_constant_slack(model: ir.Model) -> SlackModel:
         InvalidInput: functions cannot be inlined.
     """
     copy = widen_to_float64(model)
-    factors = ir.Value(name=FACTORS, type=ir.TensorType(ir.DataType.DOUBLE))
-    constants = [output for node in nodes_of(copy) for output in node.outputs if _is_inexact(output)]
+    signs = ir.Value(name=SIGNS, type=ir.TensorType(ir.DataType.DOUBLE))
+    values = [output for node in nodes_of(copy) for output in node.outputs]
     for graph in copy.graphs():
-        constants += [value for value in graph.initializers.values() if _is_inexact(value)]
-    for index, value in enumerate(constants):
-        _scale(value, factors, index)
-    factors.shape = ir.Shape([len(constants)])
-    copy.graph.inputs.append(factors)
-    return SlackModel(copy, tuple(reference.roundoff(v.meta[ORIGINAL_TYPE].numpy()) for v in constants))
+        values += graph.initializers.values()
+    lengths = _lengths(copy, values)
+    shifts = {value: shift for value in values if (shift := _shift(value, lengths)) is not None}
+    for index, (value, shift) in enumerate(shifts.items()):
+        _move(value, shift.relative, signs, index)
+    signs.shape = ir.Shape([len(shifts)])
+    copy.graph.inputs.append(signs)
+    return SlackModel(copy, tuple(shift.is_known for shift in shifts.values()))
 
 
-def _is_inexact(value: ir.Value) -> bool:
-    if value.is_graph_input() or value.meta.get(ORIGINAL_TYPE) not in _SLACK_TYPES:
-        return False
+@dataclass(frozen=True, slots=True)
+class _Shift:
+    """How far a constant may be off: ``relative`` broadcasts to it."""
+
+    relative: Doubles
+    is_known: bool
+
+
+def _shift(value: ir.Value, lengths: frozenset[int]) -> _Shift | None:
+    """The shift of a constant; None for what is no constant, or exact."""
+    dtype = value.meta.get(ORIGINAL_TYPE)
+    if value.is_graph_input() or dtype not in _HALVES | _SINGLES:
+        return None
+    if FACTORS_OF in value.meta:
+        return _shift_of_product(value, lengths)
     tensor: Any = ir.convenience.get_const_tensor(value)
     if tensor is None or math.prod(tensor.shape.numpy()) != 1:
-        return False
+        return None
     number = float(tensor.numpy().reshape(()))
-    if not math.isfinite(number):
-        return False
-    bits = -math.log2(reference.roundoff(value.meta[ORIGINAL_TYPE].numpy()))
-    return not (math.frexp(number)[0] * 2.0 ** (bits // 2)).is_integer()
+    if not math.isfinite(number) or number == 0:
+        return None
+    distance = (_meant(number, lengths) or number) / number - 1
+    if abs(distance) > 2 * _FLOAT_ROUNDOFF:
+        # A draw that shifts the other way counts too. Constants enter as powers p, |p| <= 2, and (1 - x)^p - 1 is
+        # up to |p - 1| x smaller than (1 + x)^p - 1: second order, but there is nothing else to cover it.
+        return _Shift(np.asarray(distance * (1 + 3 * abs(distance))), is_known=True)
+    roundoff = reference.roundoff(dtype.numpy())
+    bits = -math.log2(roundoff)
+    is_short = (math.frexp(number)[0] * 2.0 ** (bits // 2)).is_integer()
+    return None if dtype in _HALVES or is_short else _Shift(np.asarray(roundoff), is_known=False)
 
 
-def _scale(value: ir.Value, factors: ir.Value, index: int) -> None:
+def _shift_of_product(value: ir.Value, lengths: frozenset[int]) -> _Shift | None:
+    """Of weights times a folded scalar that stands for another number: the distance to their unrounded product."""
+    operator, *factors = value.meta[FACTORS_OF]
+    wide = [np.asarray(factor).astype(np.float64) for factor in factors]
+    meanings = [_meant(float(f.reshape(())), lengths) if f.size == 1 else None for f in wide]
+    if meanings == [None, None]:
+        return None
+    read = [f if meaning is None else np.asarray(meaning) for f, meaning in zip(wide, meanings, strict=True)]
+    tensor: Any = ir.convenience.get_const_tensor(value)
+    folded = tensor.numpy().astype(np.float64)
+    with np.errstate(all="ignore"):
+        relative = (read[0] * read[1] if operator == "Mul" else read[0] / read[1]) / folded - 1
+    relative = np.where(np.isfinite(relative) & np.isfinite(folded), relative, 0.0).reshape(folded.shape)
+    # One margin for all weights: sums of them must not cancel otherwise than they do.
+    margin = 1 + 3 * float(np.max(np.abs(relative), initial=0.0))
+    return _Shift(relative * margin, is_known=True) if relative.any() else None
+
+
+def _meant(number: float, lengths: Iterable[int]) -> float | None:
+    """The power of a length that ``number`` holds, rounded to 16 bits or float32; None if there is none."""
+    exact = [n**power for n in lengths for power in _POWERS]
+    found = [e for e in exact if abs(number - e) <= 2 * _FLOAT_ROUNDOFF * e or reference.is_rounded(number, e)]
+    return max(found, key=lambda e: abs(e / number - 1), default=None)
+
+
+def _lengths(model: ir.Model, values: list[ir.Value]) -> frozenset[int]:
+    """Every known length of an axis, and of neighbouring axes together where something is reduced."""
+    shapes = [[dim for dim in value.shape if isinstance(dim, int)] for value in values if value.shape is not None]
+    lengths = {length for shape in shapes for length in shape}
+    for node in nodes_of(model):
+        if not node.op_type.startswith("Reduce") or node.inputs[0] is None or node.inputs[0].shape is None:
+            continue
+        dims = [dim if isinstance(dim, int) else 0 for dim in node.inputs[0].shape]
+        lengths |= {math.prod(dims[i:j]) for i in range(len(dims)) for j in range(i + 1, len(dims) + 1)}
+    return frozenset(length for length in lengths if length > 1)
+
+
+def _move(value: ir.Value, relative: Doubles, signs: ir.Value, index: int) -> None:
+    """Put ``value + value * (sign * relative)`` in the place of ``value``."""
     position = ir.node("Constant", [], {"value": ir.tensor(np.asarray(index, dtype=np.int64))})
-    factor = ir.node("Gather", [factors, position.outputs[0]], {"axis": 0})
-    scaled = ir.node("Mul", [value, factor.outputs[0]])
-    new = [position, factor, scaled]
+    sign = ir.node("Gather", [signs, position.outputs[0]], {"axis": 0})
+    step = ir.node("Constant", [], {"value": ir.tensor(relative)})
+    signed = ir.node("Mul", [sign.outputs[0], step.outputs[0]])
+    shift = ir.node("Mul", [value, signed.outputs[0]])
+    moved = ir.node("Add", [value, shift.outputs[0]])
+    new = [position, sign, step, signed, shift, moved]
     for part, node in enumerate(new):
         node.outputs[0].name = f"{value.name}_slack{part}"
         set_type(node.outputs[0], ir.DataType.INT64 if node is position else ir.DataType.DOUBLE)
     producer = value.producer()
     if producer is not None:
         assert producer.graph is not None
-        substitute(value, scaled.outputs[0])
-        scaled.replace_input_with(0, value)
+        substitute(value, moved.outputs[0])
+        for node in (shift, moved):
+            node.replace_input_with(0, value)
         producer.graph.insert_after(producer, new)
         return
     uses = list(value.uses())
     for user, place in uses:
-        if user is not scaled:
-            user.replace_input_with(place, scaled.outputs[0])
+        if user is not moved and user is not shift:
+            user.replace_input_with(place, moved.outputs[0])
     graph = value.graph
     assert isinstance(graph, ir.Graph)
     graph.insert_before(graph[0], new)

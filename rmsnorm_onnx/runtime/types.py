@@ -38,13 +38,19 @@ def typed_copy(model: ir.Model, *, inline_ours: bool) -> ir.Model:
         raise InvalidInput(f"functions of {model.graph.name or 'the model'} cannot be inlined: {error}") from error
     if inline_ours:
         common.RemoveUnusedFunctionsPass()(copy)  # type: ignore[no-untyped-call]
-    _infer_types(copy)
+    infer_types(copy)
     return copy
 
 
 def set_type(value: ir.Value, dtype: ir.DataType) -> None:
     """Give a value another element type; copies share type objects, so changing those would reach the original."""
-    value.type = ir.TensorType(dtype)
+    tensor = ir.TensorType(dtype)
+    value.type = ir.SequenceType(tensor) if is_sequence(value) else tensor
+
+
+def is_sequence(value: ir.Value) -> bool:
+    """Whether a value is a sequence of tensors."""
+    return isinstance(value.type, ir.SequenceType)
 
 
 def nodes_of(model: ir.Model) -> list[ir.Node]:
@@ -78,13 +84,27 @@ def _add_missing_bodies(model: ir.Model) -> None:
         model.functions[body.identifier()] = body
 
 
-def _infer_types(model: ir.Model) -> None:
-    """Infer until nothing is left open but what follows from an operator whose result type nobody knows."""
+def infer_types(model: ir.Model) -> None:
+    """Infer, in place, until nothing is left open but what follows from an operator whose result type nobody knows."""
     while True:
         with _quiet("onnx_ir.passes.common.shape_inference"):
             common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
         if sum(_complete(node) for node in nodes_of(model) if node.domain) == 0:
-            return
+            break
+    for node in nodes_of(model):
+        _restore_sequences(node, opset_of(model))
+
+
+def _restore_sequences(node: ir.Node, opset: int) -> None:
+    """onnx_ir's inference pass makes a tensor type of every inferred type; the schema says which are sequences."""
+    if node.domain or node.op_type in CONTROL_FLOW or not onnx.defs.has(node.op_type, opset):
+        return
+    formal = onnx.defs.get_schema(node.op_type, opset).outputs
+    among_inputs = any(value is not None and is_sequence(value) for value in node.inputs)
+    for index, output in enumerate(node.outputs):
+        sequences = [kind.startswith("seq(") for kind in formal[min(index, len(formal) - 1)].types]
+        if output.dtype is not None and (all(sequences) or (among_inputs and any(sequences))):
+            output.type, output.shape = ir.SequenceType(ir.TensorType(output.dtype)), None
 
 
 @contextmanager
@@ -100,10 +120,20 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _complete(node: ir.Node) -> bool:
-    """Give untyped outputs of an operator that inference does not know the type of its first float input."""
-    guess = next((i.dtype for i in node.inputs if i is not None and i.dtype in FLOATS), None)
+    """Give untyped outputs of an operator that inference does not know the type of its first float input.
+
+    onnxruntime's own QuantizeLinear gives the zero point's type, as ONNX's does.
+    """
+    guess = _quantized_type(node) or next((i.dtype for i in node.inputs if i is not None and i.dtype in FLOATS), None)
     untyped = [output for output in node.outputs if output.dtype is None and guess is not None]
     for output in untyped:
         assert guess is not None
         set_type(output, guess)
     return bool(untyped)
+
+
+def _quantized_type(node: ir.Node) -> ir.DataType | None:
+    if node.op_type != "QuantizeLinear":
+        return None
+    zero_point = node.inputs[2] if len(node.inputs) > 2 else None
+    return ir.DataType.UINT8 if zero_point is None else zero_point.dtype
