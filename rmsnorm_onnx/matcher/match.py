@@ -8,6 +8,7 @@ from typing import TypeAlias
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
+from rmsnorm_onnx.matcher.facts import Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ class NearMiss:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """All that one model holds, in graph order."""
+    """All that one model holds, in graph order, and what was learned of its types and shapes on the way."""
 
     matches: tuple[Match, ...]
     near_misses: tuple[NearMiss, ...]
+    facts: Facts

@@ -31,7 +31,7 @@ def select(context: Context) -> Findings:
     unique: dict[tuple[ir.Node, spec.Why], NearMiss] = {}
     for miss in context.near_misses:
         unique.setdefault((miss.node, miss.why), miss)
-    return Findings(tuple(matches), tuple(unique.values()))
+    return Findings(tuple(matches), tuple(unique.values()), context.facts)
 
 
 def _ends(context: Context) -> list[Normalized]:

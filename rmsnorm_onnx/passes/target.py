@@ -135,14 +135,13 @@ class Decision:
 
 def decide(model: ir.Model, findings: Findings, target: Target) -> Decision:
     """Choose the operator for every match; what the target cannot express becomes a near miss."""
-    facts = Facts(model)
     emissions, refused = [], []
     functions = (function for function in model.functions.values() if function.domain != spec.DOMAIN)
     function_of = {node: function for function in functions for node in function.graph.all_nodes()}
     for match in findings.matches:
         last = match.nodes[-1]
         function = function_of.get(last)
-        choice = target.choose(match, facts, function)
+        choice = target.choose(match, findings.facts, function)
         if isinstance(choice, Emission) and function is not None:
             opset = function.opset_imports.get("", target.opset)
             if opset < target.opset:
