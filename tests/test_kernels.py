@@ -141,6 +141,11 @@ LAYOUTS = [
     ((4, 1, 300), (0,), ()),
     ((2, 3, 2, 3, 2, 3), (0, 2, 4), (3, 1, 1, 2, 3)),
     ((2, 70), (0,), (2, 70)),
+    ((3, 70, 7), (1,), (70, 1)),
+    ((2, 150, 7), (1,), (2, 1, 7)),
+    ((2, 70, 6), (1,), (70, 6)),
+    ((2, 37, 1100), (1,), (37, 1)),
+    ((3, 4, 2, 5, 40), (0, 2), (4, 1, 1, 40)),
     ((5,), (0,), (5,)),
     ((1, 1), (0,), (1, 1)),
 ]
@@ -299,17 +304,38 @@ def test_bits_do_not_depend_on_streaming(isa, dtype, form, shape):
         assert form != "skip" or kept[1].tobytes() == streamed[1].tobytes()
 
 
+@isas
 @types
 @pytest.mark.parametrize("form", abi.FORMS)
-@pytest.mark.parametrize("axes", [(-1,), (0,)], ids=["rows", "columns"])
+@pytest.mark.parametrize("shape", [(3, 70, 64), (5, 33, 1600), (8, 48, 8), (3, 64, 7)], ids=str)
+def test_bits_of_columns_do_not_depend_on_streaming(isa, dtype, form, shape):
+    second = None if form == "plain" else seconds(shape, dtype)
+    given = (samples(shape, dtype), second, scales(shape[1:]))
+    norm = Norm(form, isa=isa, axes=(1,))
+    kept, *others = (
+        run(dataclasses.replace(norm, streaming=how, split=split), *given)
+        for how, split in ((0, 0), (1, 0), (1, 1), (1, 2))
+    )
+    for other in others:
+        assert kept[0].tobytes() == other[0].tobytes()
+        assert form != "skip" or kept[1].tobytes() == other[1].tobytes()
+
+
+@types
+@pytest.mark.parametrize("form", abi.FORMS)
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((37, 5003), (-1,)), ((37, 5003), (0,)), ((3, 75, 7), (1,)), ((2, 9, 3), (1,))],
+    ids=["rows", "columns", "short runs", "tiny"],
+)
 @pytest.mark.parametrize("stash", spec.STASH_TYPES)
-def test_bits_do_not_depend_on_the_vector_width(dtype, form, axes, stash):
+def test_bits_do_not_depend_on_the_vector_width(dtype, form, shape, axes, stash):
     if "avx512" not in abi.isas():
         pytest.skip("needs two instruction sets with FMA")
-    x = samples((37, 5003), dtype)
+    x = samples(shape, dtype)
     second = None if form == "plain" else seconds(x.shape, dtype)
     norms = [Norm(form=form, isa=isa, axes=axes, stash=stash) for isa in ("avx512", "avx2")]
-    wide, narrow = (run(norm, x, second, scales(5003)) for norm in norms)
+    wide, narrow = (run(norm, x, second, scales(shape[-1:])) for norm in norms)
     assert same_bits(wide[0], narrow[0])
     assert wide[1] is None or same_bits(wide[1], narrow[1])
 

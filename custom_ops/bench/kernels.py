@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import math
 import platform
 import statistics
 import sys
@@ -25,10 +26,17 @@ import kernels_abi as abi
 from rmsnorm_onnx.spec import DType
 
 #: Arrays that are read, and written, by the form.
-STREAMS = {"plain": (1, 1), "skip": (2, 2), "gated": (2, 1)}
+STREAMS = {"plain": (1, 1), "skip": (2, 2), "gated": (2, 1), "pregated": (2, 1)}
 #: Bytes read and written by one call: within the cache of that name on a server core.
 PLACES = {"L1": 24 << 10, "L2": 512 << 10, "L3": 12 << 20, "DRAM": 256 << 20}
-WIDTHS = (64, 128, 1024, 4096, 16384)
+#: Dimensions after the first, and the axes: rows of these widths, then channels x pixels of images, heads x
+#: features, and a mean over two axes that are not adjacent.
+SHAPES = {
+    **{str(width): ((width,), (-1,)) for width in (64, 128, 1024, 4096, 16384)},
+    **{f"{c}x{n}": ((c, n), (-2,)) for c, n in ((64, 1024), (256, 256), (256, 3136), (512, 4096))},
+    **{f"{c}x{n}": ((c, n), (-2,)) for c, n in ((32, 64), (2048, 49), (64, 7), (9, 3))},
+    "8x4x16x256": ((8, 4, 16, 256), (-4, -2)),
+}
 ROUNDS = 7
 #: One sample lasts as long, which a clock of nanoseconds and a scheduler of milliseconds both measure well.
 SAMPLE_NS = 2e6
@@ -41,8 +49,8 @@ class Cell:
     form: str
     dtype: str
     place: str
-    width: int
-    rows: int
+    shape: str
+    count: int
     gb_per_s: float
     copy: float
     streaming_copy: float
@@ -66,24 +74,27 @@ def samples(calls: dict[str, Any]) -> dict[str, float]:
     return {name: statistics.median(times) for name, times in took.items()}
 
 
-def measure(form: str, dtype: DType, place: str, width: int, isa: str, streaming: int) -> Cell | None:
-    """None where not even one row fits."""
+def measure(form: str, dtype: DType, place: str, shape: str, isa: str, streaming: int) -> Cell | None:
+    """None where not even one of that shape fits."""
+    tail, axes = SHAPES[shape]
+    scale_shape = tuple(n if i - len(tail) in axes else 1 for i, n in enumerate(tail))
     size = abi.NUMPY[dtype].itemsize
     reads, writes = STREAMS[form]
-    rows = PLACES[place] // (width * size * (reads + writes))
-    if rows == 0:
+    count = PLACES[place] // (math.prod(tail) * size * (reads + writes))
+    if count == 0:
         return None
-    nbytes = rows * width * size
+    nbytes = count * math.prod(tail) * size
     arrays = [filled(nbytes, 0x3C) for _ in range(reads + writes)]
     # 0x3C3C is a number near 1 in every type, and no slow one.
     x, second, y, total = arrays[0], arrays[1] if reads == 2 else None, arrays[reads], arrays[-1]
-    scale = np.ones(width, abi.NUMPY[dtype])
+    scale = np.ones(scale_shape, abi.NUMPY[dtype])
     stash = DType.DOUBLE if dtype is DType.DOUBLE else DType.FLOAT
     problem = abi.TestProblem(
         form=abi.FORMS.index(form), type=dtype, scale_type=dtype, stash=stash, normalized=stash, scaled=stash,
-        epsilon=1e-5, shape=abi.int64s((rows, width)), axes=abi.int64s((1,)), scale_shape=abi.int64s((width,)),
-        rank=2, axis_count=1, scale_rank=1, x=abi.address(x), second=abi.address(second), scale=abi.address(scale),
-        y=abi.address(y), sum=abi.address(total) if form == "skip" else None, streaming=streaming,
+        epsilon=1e-5, shape=abi.int64s((count, *tail)), axes=abi.int64s(axes), scale_shape=abi.int64s(scale_shape),
+        rank=1 + len(tail), axis_count=len(axes), scale_rank=len(tail), x=abi.address(x), second=abi.address(second),
+        scale=abi.address(scale), y=abi.address(y), sum=abi.address(total) if form == "skip" else None,
+        streaming=streaming,
     )  # fmt: skip
     shim = abi.shim()
     moved = nbytes * (reads + writes)
@@ -101,16 +112,17 @@ def measure(form: str, dtype: DType, place: str, width: int, isa: str, streaming
     }
     rate = {name: moved / took for name, took in samples(calls).items()}
     share = rate["kernel"] / max(rate["copy"], rate["streaming"])
-    return Cell(form, dtype.name, place, width, rows, rate["kernel"], rate["copy"], rate["streaming"], share)
+    return Cell(form, dtype.name, place, shape, count, rate["kernel"], rate["copy"], rate["streaming"], share)
 
 
 def table(cells: list[Cell]) -> Iterator[str]:
-    """One line per form, type and place: GB/s and share of copy at every width."""
-    yield f"{'':23}" + "".join(f"{width:>14}" for width in WIDTHS)
+    """One line per form, type and place: GB/s and share of copy at every shape."""
+    shapes = list(dict.fromkeys(cell.shape for cell in cells))
+    yield f"{'':25}" + "".join(f"{shape:>14}" for shape in shapes)
     for form, dtype, place in dict.fromkeys((c.form, c.dtype, c.place) for c in cells):
-        row = {c.width: c for c in cells if (c.form, c.dtype, c.place) == (form, dtype, place)}
-        texts = (f"{row[w].gb_per_s:8.1f} {row[w].share:5.2f}" if w in row else "-" for w in WIDTHS)
-        yield f"{form:6} {dtype:9} {place:5} " + "".join(f"{text:>14}" for text in texts)
+        row = {c.shape: c for c in cells if (c.form, c.dtype, c.place) == (form, dtype, place)}
+        texts = (f"{row[s].gb_per_s:8.1f} {row[s].share:5.2f}" if s in row else "-" for s in shapes)
+        yield f"{form:8} {dtype:9} {place:5} " + "".join(f"{text:>14}" for text in texts)
 
 
 def machine() -> str:
@@ -126,12 +138,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document instead of the table")
     parser.add_argument("--isa", default="", help="instruction set (default: the best one)")
     parser.add_argument("--streaming", type=int, choices=(-1, 0, 1), default=-1, help="-1: as in a session")
-    for name, every in (("form", STREAMS), ("dtype", [d.name for d in DType]), ("place", PLACES)):
+    for name, every in (("form", STREAMS), ("dtype", [d.name for d in DType]), ("place", PLACES), ("shape", SHAPES)):
         parser.add_argument(f"--{name}", nargs="+", choices=list(every), default=list(every))
     args = parser.parse_args()
     for name in ("kernel", "copy"):
         getattr(abi.shim(), f"rmsnorm_bench_{name}").restype = ctypes.c_double
-    questions = [(f, DType[d], p, w) for f in args.form for d in args.dtype for p in args.place for w in WIDTHS]
+    questions = [(f, DType[d], p, s) for f in args.form for d in args.dtype for p in args.place for s in args.shape]
     cells = [cell for question in questions if (cell := measure(*question, args.isa, args.streaming)) is not None]
     if args.json:
         print(json.dumps({"schema_version": 1, "machine": machine(), "cells": [asdict(cell) for cell in cells]}))

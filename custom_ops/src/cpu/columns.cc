@@ -1,110 +1,188 @@
-// Norms whose innermost run is kept: up to kTile of them side by side, each a column. Both passes
-// walk the reduced offsets once and read contiguous pieces; nothing is transposed.
-#include "cursor.h"
+// Norms whose innermost run is kept: many of them side by side, in tiles.
 #include "kernels.h"
-#include "stage.h"
+#include "tile.h"
 
 namespace rmsnorm::RMSNORM_ISA {
 namespace {
 
-// Elements of a column that are added in S before the sum moves into double.
-constexpr int kGroup = 8;
-
+// Of whole vectors: what stands after the last column has no meaning.
 template <class S>
-inline void add_to(double* total, V<S> part) {
-  constexpr int n = kWidth<double>;
-  if constexpr (__is_same(S, double)) {
-    store_raw(total, load_raw<V<double>>(total) + part);
-  } else {
-    store_raw(total, load_raw<V<double>>(total) + to_double(low_half(part)));
-    store_raw(total + n, load_raw<V<double>>(total + n) + to_double(high_half(part)));
+inline void reciprocals(const Problem& p, const double* __restrict total, int width,
+                        S* __restrict high, S* __restrict low) {
+  const Settings settings = p.settings;
+  const double averaged = double(p.layout.averaged);
+  for (int c = 0; c < width; c += kWidth<S>) {
+    for (int k = 0; k < kWidth<S>; ++k) {
+      reciprocal_of_root(settings, total[c + k] / averaged, high + c + k, low + c + k);
+    }
   }
 }
 
-// Squares of up to kGroup elements of each of the columns at `at`, in two chains.
-template <Form F, class T, class S, class Count>
-inline V<S> group_sum(const Stage<T, S>& stage, const int64_t* offset, int group, int64_t at,
-                      Count count) {
-  V<S> even{}, odd{};
-  for (int g = 0; g < group; g += 2) {
-    const V<S> v = stage.template first<F>(offset[g] + at, count);
-    even = fma(v, v, even);
-    if (g + 1 == group) break;
-    const V<S> w = stage.template first<F>(offset[g + 1] + at, count);
-    odd = fma(w, w, odd);
+// values[0 .. period) over and over, up to `width`.
+template <class S>
+inline void repeat(S* values, int period, int width) {
+  for (int done = period; done < width; done *= 2) {
+    const int count = width - done < done ? width - done : done;
+    __builtin_memcpy(values + done, values, uint64_t(count) * sizeof(S));
   }
-  return even + odd;
 }
 
-template <Form F, class T, class S>
-[[gnu::noinline]] void sum_columns(const Stage<T, S>& stage, const Layout& layout, int64_t at,
-                                   int width, double* total) {
-  Cursor step(layout.reduced);
-  for (int64_t r = 0; r < layout.reduced.count; r += kGroup) {
-    int64_t offset[kGroup];
-    const int64_t left = layout.reduced.count - r;
-    const int group = left < kGroup ? int(left) : kGroup;
-    for (int g = 0; g < group; ++g, step.next()) offset[g] = at + step.x;
-    int c = 0;
-    if (group == kGroup) {
-      for (; c + kWidth<S> <= width; c += kWidth<S>) {
-        add_to<S>(total + c, group_sum<F>(stage, offset, kGroup, c, Full{}));
+// The scale of runs that count as one: one value for each column.
+template <class S>
+struct Factors {
+  const S* from = nullptr;  // what `values` were made of
+  S values[kMost + kWidth<S>];
+
+  void expand(const S* scale, int inner, int64_t along, int64_t down, int width) {
+    if (scale == from) return;
+    from = scale;
+    for (int c = 0; c < width; c += inner, scale += down) {
+      if (along) {
+        for (int k = 0; k < inner; ++k) values[c + k] = scale[k];
+      } else {
+        for (int k = 0; k < inner; k += kWidth<S>) store_raw(values + c + k, broadcast<S>(*scale));
       }
     }
-    for (; c + kWidth<S> <= width; c += kWidth<S>) {
-      add_to<S>(total + c, group_sum<F>(stage, offset, group, c, Full{}));
-    }
-    if (c < width) add_to<S>(total + c, group_sum<F>(stage, offset, group, c, width - c));
   }
-}
+};
 
-template <bool kSimple, class T, class S>
-[[gnu::noinline]] void finish_columns(const Stage<T, S>& stage, const Problem& p, const S* scale,
-                                      int64_t at, int width, const S* high, const S* low) {
-  Cursor step(p.layout.reduced);
-  const int64_t along = scale ? p.layout.inner_scale : 0;
-  for (int64_t r = 0; r < p.layout.reduced.count; ++r, step.next()) {
-    const S* row = scale ? scale + step.scale : nullptr;
-    const V<S> same = broadcast<S>(scale ? *row : S(1));
-    const auto piece = [&](int c, auto count) {
-      const Reciprocal<T, S> reciprocal{load<S>(high + c), load<S>(low + c)};
-      const V<S> factor = along ? load<S>(row + c, count) : same;
-      stage.template finish<kSimple>(at + step.x + c, reciprocal, factor, count);
-    };
-    int c = 0;
-    for (; c + kWidth<S> <= width; c += kWidth<S>) piece(c, Full{});
-    if (c < width) piece(c, width - c);
+// The two passes over tiles, and where they find the columns of a problem.
+template <class T, class S>
+struct Passes {
+  const Stage<T, S>& stage;
+  const Problem& p;
+  void (*sum)(const Stage<T, S>&, const Tile<S>&, double* total);
+  void (*finish)(const Stage<T, S>&, const Tile<S>&, const S* high, const S* low);
+
+  // Columns from `column` to `last` of the norms that `kept` stands at; others follow or not.
+  void run(const Cursor& kept, int64_t column, int64_t last, float* inverse, bool more) const {
+    const Layout& layout = p.layout;
+    const int64_t fit = kTileBytes / (layout.reduced.count * int64_t(sizeof(T))) / 64 * 64;
+    const int64_t most = fit < kLeast ? kLeast : fit < kMost ? fit : kMost;
+    const int64_t first = column;
+    double total[kMost];
+    S high[kMost], low[kMost];
+    for (; column < last; column += most) {
+      const int width = int(last - column < most ? last - column : most);
+      const int64_t jump = layout.inner * layout.reduced.count - column + first;
+      const S* scale = static_cast<const S*>(p.scale);
+      if (scale) scale += kept.scale + column * layout.inner_scale;
+      const Tile<S> tile{layout.reduced,
+                         kept.x + column,
+                         width,
+                         scale,
+                         scale != nullptr && layout.inner_scale != 0,
+                         column + width < last ? width
+                         : more                ? jump
+                                               : 0};
+      sum(stage, tile, total);
+      reciprocals(p, total, width, high, low);
+      if (inverse) copy(inverse + column, high, width);
+      finish(stage, tile, high, low);
+    }
   }
-}
 
-template <class T, class S, class Sum, class Finish>
-[[gnu::noinline]] void run_columns(const Stage<T, S>& stage, const Problem& p, int64_t begin,
-                                   int64_t end, Sum* sum_some, Finish* finish_some) {
-  const Layout& layout = p.layout;
-  const int64_t tiles = layout.tiles();
-  Cursor kept(layout.kept, begin / tiles);
-  int64_t tile = begin % tiles;
-  for (int64_t item = begin; item < end; ++item) {
-    const int64_t column = tile * kTile;
-    const int width = int(layout.inner - column < kTile ? layout.inner - column : kTile);
-    double total[kTile] = {};
-    sum_some(stage, layout, kept.x + column, width, total);
-    S high[kTile], low[kTile];
-    for (int c = 0; c < kTile; ++c) {
-      reciprocal_of_root(p.settings, total[c] / double(layout.averaged), high + c, low + c);
+  // Short runs that follow one another without a gap: `fold` of them count as one of as many
+  // columns, whose sums are added up in the end.
+  void run_folded(const Cursor& kept, int fold, Factors<S>* factors, float* inverse,
+                  bool more) const {
+    const Layout& layout = p.layout;
+    const int inner = int(layout.inner), width = fold * inner;
+    const int64_t count = layout.reduced.count, whole = count / fold;
+    const int rest = int(count % fold) * inner;
+    Walk walk = layout.reduced;
+    walk.size[0] = walk.count = whole;
+    walk.x[0] = width;
+    double total[kMost], part[kMost];
+    sum(stage, Tile<S>{walk, kept.x, width, nullptr, 0, 0}, total);
+    walk.size[0] = walk.count = 1;
+    if (rest) {
+      sum(stage, Tile<S>{walk, kept.x + whole * width, rest, nullptr, 0, 0}, part);
+      add(total, part, rest);
     }
-    if (p.inverse) {
-      float* inverse = p.inverse + item / tiles * layout.inner + column;
-      for (int c = 0; c < width; ++c) inverse[c] = float(high[c]);
+    for (int left = fold; left > 1;) {
+      const int half = (left + 1) / 2;
+      add(total, total + half * inner, (left - half) * inner);
+      left = half;
     }
+    S high[kMost], low[kMost];
+    reciprocals(p, total, inner, high, low);
+    if (inverse) copy(inverse, high, inner);
+    repeat(high, inner, width);
+    repeat(low, inner, width);
     const S* scale = static_cast<const S*>(p.scale);
-    if (scale) scale += kept.scale + column * layout.inner_scale;
-    finish_some(stage, p, scale, kept.x + column, width, high, low);
-    if (++tile == tiles) {
-      tile = 0;
-      kept.next();
+    const int64_t down = layout.reduced.scale[0];
+    const bool in_place = layout.inner_scale && down == inner;
+    const int64_t ahead = more ? inner * count : 0;
+    for (int64_t r = 0; r * fold < count; ++r) {
+      const int here = r < whole ? width : rest;
+      const S* from = scale ? scale + kept.scale + r * fold * down : nullptr;
+      if (from && !in_place) factors->expand(from, inner, layout.inner_scale, down, here);
+      const Tile<S> tile{walk,
+                         kept.x + r * width,
+                         here,
+                         !scale || in_place ? from : factors->values,
+                         scale != nullptr,
+                         ahead};
+      finish(stage, tile, high, low);
     }
   }
+
+  static void add(double* __restrict to, const double* __restrict from, int count) {
+    for (int c = 0; c < count; ++c) to[c] += from[c];
+  }
+
+  static void copy(float* to, const S* from, int count) {
+    for (int c = 0; c < count; ++c) to[c] = float(from[c]);
+  }
+};
+
+// How many runs make whole vectors of 64 bytes, and a few of them; 1 where the runs do by
+// themselves, or do not follow one another. It depends on the layout alone, as the sums do.
+template <class S>
+int fold_of(const Layout& layout) {
+  constexpr int kLine = 64 / int(sizeof(S));
+  constexpr int64_t kEnough = 16 * kLine;
+  const Walk& reduced = layout.reduced;
+  const bool is_dense = reduced.rank == 1 && reduced.x[0] == layout.inner;
+  if (!is_dense || layout.inner >= kTile) return 1;
+  if (layout.inner >= 4 * kLine && layout.inner % kLine == 0) return 1;
+  int64_t fold = 1;
+  while (fold * layout.inner % kLine) fold *= 2;
+  while (fold * layout.inner < kEnough) fold *= 2;
+  if (fold > reduced.count) fold = reduced.count;
+  return fold * layout.inner <= kMost ? int(fold) : 1;
+}
+
+template <class T, class S>
+[[gnu::noinline]] void run_columns(const Passes<T, S>& passes, int64_t begin, int64_t end) {
+  const Layout& layout = passes.p.layout;
+  const int64_t tiles = layout.tiles();
+  const int fold = fold_of<S>(layout);
+  Cursor kept(layout.kept, begin / tiles);
+  Factors<S> factors;
+  while (begin < end) {
+    const int64_t first = begin % tiles;
+    const int64_t count = end - begin < tiles - first ? end - begin : tiles - first;
+    float* inverse = passes.p.inverse;
+    if (inverse) inverse += begin / tiles * layout.inner;
+    const int64_t last = first + count == tiles ? layout.inner : (first + count) * kTile;
+    begin += count;
+    if (fold > 1) {
+      passes.run_folded(kept, fold, &factors, inverse, begin < end);
+    } else {
+      passes.run(kept, first * kTile, last, inverse, begin < end);
+    }
+    kept.next();
+  }
+}
+
+// Where every row of a tile begins at a line of the cache.
+template <class T, class S>
+bool streams(const Problem& p) {
+  int64_t run = p.layout.inner * int64_t(sizeof(T));
+  if (fold_of<S>(p.layout) > 1) run *= p.layout.reduced.count;
+  return p.streaming && run % 64 == 0 && reinterpret_cast<uintptr_t>(p.y) % 64 == 0;
 }
 
 }  // namespace
@@ -114,8 +192,13 @@ void columns(const Problem& p, int64_t begin, int64_t end) {
   const Stage<T, S> stage(p);
   choose(stage, [&](auto choice) {
     using C = decltype(choice);
-    run_columns(stage, p, begin, end, sum_columns<C::kForm, T, S>,
-                finish_columns<C::kSimple, T, S>);
+    const auto sum = sum_columns<C::kForm, T, S>;
+    if (streams<T, S>(p)) {
+      run_columns(Passes<T, S>{stage, p, sum, finish_columns<C::kSimple, Streamed, T, S>}, begin,
+                  end);
+      return end_streaming();
+    }
+    run_columns(Passes<T, S>{stage, p, sum, finish_columns<C::kSimple, Full, T, S>}, begin, end);
   });
 }
 

@@ -78,16 +78,23 @@ struct Stage {
   // Pass 2: the same value once more, normalized and scaled.
   template <bool kSimple, class Count = Full>
   void finish(int64_t at, const Reciprocal<T, S>& reciprocal, V<S> scale, Count count = {}) const {
+    store<S>(y + at, finished<kSimple>(at, reciprocal, scale, count), count);
+  }
+
+  // What finish() stores.
+  template <bool kSimple, class Count = Full>
+  V<S> finished(int64_t at, const Reciprocal<T, S>& reciprocal, V<S> scale,
+                Count count = {}) const {
     if constexpr (kSimple) {
       const V<S> v = load<S>(again + at, count);
-      store<S>(y + at, reciprocal.times(v) * scale, count);
+      return reciprocal.times(v) * scale;
     } else {
       const V<S> v = again ? load<S>(again + at, count) : gated_input(at, count);
       V<S> result = round_to<S>(normalized, reciprocal.times(v)) * scale;
       if (form == Form::kGated) {
         result = round_to<S>(scaled, result) * silu<S>(load<S>(second + at, count));
       }
-      store<S>(y + at, result, count);
+      return result;
     }
   }
 
