@@ -6,30 +6,30 @@
 
 namespace rmsnorm::RMSNORM_ISA {
 
-// Factor of the normalized value, as the sum of two S. The remainder takes the rounding of the
-// reciprocal out of float results; 16-bit results do not see it.
-template <class T, class S>
-struct Reciprocal {
-  static constexpr bool kHasRemainder = sizeof(S) == 4 && sizeof(T) >= 4;
-  V<S> high;
-  V<S> low;
+// 1 / (root of the mean + epsilon_outside), in double. A NaN mean stays NaN; an infinite one gives 0.
+[[gnu::always_inline]] inline V<double> reciprocal_of_root(const Settings& settings,
+                                                           V<double> mean) {
+  const V<double> floor = broadcast(settings.floor);
+  const V<double> bounded = mean < floor ? floor : mean;
+  return 1.0 / (square_root(bounded + settings.epsilon) + settings.epsilon_outside);
+}
 
-  V<S> times(V<S> v) const {
-    if constexpr (kHasRemainder) return fma(v, high, v * low);
-    return v * high;
-  }
-};
-
-// In double, rounded to S last. A NaN mean stays NaN; an infinite one gives 0.
 template <class S>
 [[gnu::always_inline]] inline void reciprocal_of_root(const Settings& settings, double mean,
                                                       S* high, S* low) {
-  const double bounded = mean < settings.floor ? settings.floor : mean;
-  const double root = __builtin_sqrt(bounded + settings.epsilon) + settings.epsilon_outside;
-  const double inverse = 1.0 / root;
-  *high = S(inverse);
-  *low = root > 0 ? S(inverse - double(*high)) : S(0);
+  *high = S(reciprocal_of_root(settings, broadcast(mean))[0]);
+  *low = S(0);
 }
+
+// Factor of the normalized value. Its rounding to S, the product with it and the product with the
+// scale are the three roundings of a float result.
+template <class T, class S>
+struct Reciprocal {
+  V<S> high;
+  V<S> low;
+
+  V<S> times(V<S> v) const { return v * high; }
+};
 
 template <class T, class S>
 struct Stage {
@@ -77,18 +77,20 @@ struct Stage {
 
   // Pass 2: the same value once more, normalized and scaled.
   template <bool kSimple, class Count = Full>
-  void finish(int64_t at, const Reciprocal<T, S>& reciprocal, V<S> scale, Count count = {}) const {
+  V<S> result(int64_t at, const Reciprocal<T, S>& reciprocal, V<S> scale, Count count = {}) const {
     if constexpr (kSimple) {
-      const V<S> v = load<S>(again + at, count);
-      store<S>(y + at, reciprocal.times(v) * scale, count);
+      return reciprocal.times(load<S>(again + at, count)) * scale;
     } else {
       const V<S> v = again ? load<S>(again + at, count) : gated_input(at, count);
-      V<S> result = round_to<S>(normalized, reciprocal.times(v)) * scale;
-      if (form == Form::kGated) {
-        result = round_to<S>(scaled, result) * silu<S>(load<S>(second + at, count));
-      }
-      store<S>(y + at, result, count);
+      const V<S> scaled_value = round_to<S>(normalized, reciprocal.times(v)) * scale;
+      if (form != Form::kGated) return scaled_value;
+      return round_to<S>(scaled, scaled_value) * silu<S>(load<S>(second + at, count));
     }
+  }
+
+  template <bool kSimple, class Count = Full>
+  void finish(int64_t at, const Reciprocal<T, S>& reciprocal, V<S> scale, Count count = {}) const {
+    store<S>(y + at, result<kSimple>(at, reciprocal, scale, count), count);
   }
 
  private:
