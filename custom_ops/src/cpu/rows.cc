@@ -114,9 +114,13 @@ inline void finish_runs(const Stage<T, S>& shared, const int64_t* start, int64_t
         result[k] = stage.template result<kSimple>(at[m] + i + k * kWidth<S>, reciprocal[m],
                                                    some[k]);
       }
-#pragma GCC unroll 4
-      for (int k = 0; k < n; ++k) {
-        store<S>(stage.y + at[m] + i + k * kWidth<S>, result[k], Store{});
+      if constexpr (n == 1) {
+        store<S>(stage.y + at[m] + i, result[0], Store{});
+      } else {
+#pragma GCC unroll 2
+        for (int k = 0; k < n; k += 2) {
+          store_pair<S>(stage.y + at[m] + i + k * kWidth<S>, result[k], result[k + 1], Store{});
+        }
       }
     }
   };
