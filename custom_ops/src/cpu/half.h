@@ -137,9 +137,9 @@ inline auto bfloat16_from_floats(Vec<float, kVectorBytes / 4> low,
     b = high == high ? b : (Words)high | 0x400000u;
   }
 #if defined(__AVX512F__)
-  const __m512i upper = (__m512i)Vec<uint16_t, 32>{
-      1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
-      33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+  const __m512i upper =
+      (__m512i)Vec<uint16_t, 32>{1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                                 33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
   return _mm512_permutex2var_epi16((__m512i)a, upper, (__m512i)b);
 #else
   const __m256i packed = _mm256_packus_epi32((__m256i)(a >> 16), (__m256i)(b >> 16));

@@ -1,6 +1,6 @@
 // Norms whose innermost run is reduced: y = v / root(mean(v^2)) * scale along contiguous runs.
-// Two passes: the first reads the row (and brings it to L1), the second reads it again and writes
-// Y.
+// Two passes over a group of rows: the first reads them (and brings them to L1), the second reads
+// them again and writes Y.
 #include "cursor.h"
 #include "kernels.h"
 #include "stage.h"
@@ -9,8 +9,10 @@
 namespace rmsnorm::RMSNORM_ISA {
 namespace {
 
-// Short rows go through each pass in groups, so that the long latency of root and quotient of one
-// row hides behind the others. A group stays in L1.
+// Rows go through each pass in groups, at least two, so that root and quotient are computed for
+// eight rows at once and their latency counts once a group. A group stays in L1 if two rows do.
+// Measured and dropped: pass 1 of a group between or inside pass 2 of the one before, and
+// prefetches of the next group (both lose more in L1 than they gain in L2).
 constexpr int kGroup = 32;
 constexpr int64_t kGroupBytes = 16 * 1024;
 
@@ -88,10 +90,22 @@ bool walks_down(const Stage<T, S>& stage) {
   return apart % 4096 != 0 && apart % 4096 < 2048;
 }
 
+template <class S, int n, class Store, class T>
+inline void store_all(T* to, const V<S>* value) {
+  if constexpr (n == 1) {
+    store<S>(to, value[0], Store{});
+  } else {
+#pragma GCC unroll 2
+    for (int k = 0; k < n; k += 2) {
+      store_pair<S>(to + k * kWidth<S>, value[k], value[k + 1], Store{});
+    }
+  }
+}
+
 // Pass 2 over one contiguous run in each of kRows rows that share their scale, which has `step` 1,
 // or 0 and a full vector of one value.
-template <bool kSimple, class Store, int kRows, class T, class S>
-inline void finish_runs(const Stage<T, S>& shared, const int64_t* start, int64_t length,
+template <bool kSimple, bool kAnew, class Store, int kRows, class T, class S>
+inline void finish_runs(const Stage<T, S>& shared, T* sum, const int64_t* start, int64_t length,
                         const S* factor, const S* scale, int step) {
   const Stage<T, S> stage = shared;
   Reciprocal<T, S> reciprocal[kRows];
@@ -108,20 +122,15 @@ inline void finish_runs(const Stage<T, S>& shared, const int64_t* start, int64_t
     for (int k = 0; k < n; ++k) some[k] = load<S>(scale + (i + k * kWidth<S>)*step);
 #pragma GCC unroll 4
     for (int m = 0; m < kRows; ++m) {
-      V<S> result[n];
+      V<S> value[n], result[n];
 #pragma GCC unroll 4
       for (int k = 0; k < n; ++k) {
-        result[k] = stage.template result<kSimple>(at[m] + i + k * kWidth<S>, reciprocal[m],
-                                                   some[k]);
+        const int64_t here = at[m] + i + k * kWidth<S>;
+        value[k] = stage.template value<kSimple, kAnew>(here);
+        result[k] = stage.template result<kSimple>(here, value[k], reciprocal[m], some[k]);
       }
-      if constexpr (n == 1) {
-        store<S>(stage.y + at[m] + i, result[0], Store{});
-      } else {
-#pragma GCC unroll 2
-        for (int k = 0; k < n; k += 2) {
-          store_pair<S>(stage.y + at[m] + i + k * kWidth<S>, result[k], result[k + 1], Store{});
-        }
-      }
+      if (kAnew && sum) store_all<S, n, Store>(sum + at[m] + i, value);
+      store_all<S, n, Store>(stage.y + at[m] + i, result);
     }
   };
   int64_t whole = 0;
@@ -167,7 +176,7 @@ template <Form F, class T, class S>
   }
 }
 
-template <bool kSimple, class Store, int kRows, class T, class S>
+template <bool kSimple, bool kAnew, class Store, int kRows, class T, class S>
 inline void finish_few(const Stage<T, S>& stage, const Problem& p, const int64_t* row,
                        int64_t scale_at, const S* factor) {
   const S* const scale = static_cast<const S*>(p.scale);
@@ -178,13 +187,14 @@ inline void finish_few(const Stage<T, S>& stage, const Problem& p, const int64_t
     for (int m = 0; m < kRows; ++m) at[m] = row[m] + run.x;
     S same[kWidth<S>];
     if (!along) store_raw(same, broadcast<S>(scale ? scale[scale_at + run.scale] : S(1)));
-    finish_runs<kSimple, Store, kRows>(stage, at, p.layout.inner, factor,
-                                       along ? scale + scale_at + run.scale : same, along);
+    finish_runs<kSimple, kAnew, Store, kRows>(stage, static_cast<T*>(p.sum), at, p.layout.inner,
+                                              factor, along ? scale + scale_at + run.scale : same,
+                                              along);
   }
 }
 
 // Pass 2 over a few rows.
-template <bool kSimple, class Store, class T, class S>
+template <bool kSimple, bool kAnew, class Store, class T, class S>
 [[gnu::noinline]] void finish_rows(const Stage<T, S>& stage, const Problem& p, const int64_t* row,
                                    const int64_t* scale, int count, const S* factor) {
   bool alike = true;
@@ -193,13 +203,14 @@ template <bool kSimple, class Store, class T, class S>
   if constexpr (kSimple) {
     const bool narrow = p.layout.averaged * int64_t(sizeof(T)) <= kNarrowBytes;
     for (; alike && narrow && i + 4 <= count; i += 4) {
-      finish_few<kSimple, Store, 4>(stage, p, row + i, scale[i], factor + i);
+      finish_few<kSimple, kAnew, Store, 4>(stage, p, row + i, scale[i], factor + i);
     }
     for (; alike && i + 2 <= count; i += 2) {
-      finish_few<kSimple, Store, 2>(stage, p, row + i, scale[i], factor + i);
+      finish_few<kSimple, kAnew, Store, 2>(stage, p, row + i, scale[i], factor + i);
     }
   }
-  for (; i < count; ++i) finish_few<kSimple, Store, 1>(stage, p, row + i, scale[i], factor + i);
+  for (; i < count; ++i)
+    finish_few<kSimple, kAnew, Store, 1>(stage, p, row + i, scale[i], factor + i);
 }
 
 template <class T, class S, class Sum, class Finish>
@@ -223,24 +234,31 @@ template <class T, class S, class Sum, class Finish>
 // Where every run begins at a line of the cache.
 template <class T>
 bool streams(const Problem& p) {
-  const int64_t run = p.layout.inner * int64_t(sizeof(T));
-  return p.streaming && run % 64 == 0 && reinterpret_cast<uintptr_t>(p.y) % 64 == 0;
+  const uintptr_t run = uintptr_t(p.layout.inner) * sizeof(T);
+  const uintptr_t both = reinterpret_cast<uintptr_t>(p.y) | reinterpret_cast<uintptr_t>(p.sum);
+  return p.streaming && (run | both) % 64 == 0;
 }
 
 }  // namespace
 
 template <class T, class S>
 void rows(const Problem& p, int64_t begin, int64_t end) {
-  const Stage<T, S> stage(p);
+  Stage<T, S> stage(p);
   choose(stage, [&](auto choice) {
     using C = decltype(choice);
+    const auto sum = sum_rows<C::kForm, T, S>;
     if constexpr (C::kSimple) {
       if (streams<T>(p)) {
-        run_rows(stage, p, begin, end, sum_rows<C::kForm, T, S>, finish_rows<true, Streamed, T, S>);
+        // The residual sum is added twice and written once, past the caches, in pass 2: a store in
+        // pass 1 would read its lines from memory first (float32: 1.3-1.8 x as fast; a narrower
+        // type would be rounded twice, which takes what it gains).
+        constexpr bool anew = C::kForm == Form::kSkip && __is_same(T, S);
+        if (anew) stage.kept = nullptr;
+        run_rows(stage, p, begin, end, sum, finish_rows<true, anew, Streamed, T, S>);
         return end_streaming();
       }
     }
-    run_rows(stage, p, begin, end, sum_rows<C::kForm, T, S>, finish_rows<C::kSimple, Full, T, S>);
+    run_rows(stage, p, begin, end, sum, finish_rows<C::kSimple, false, Full, T, S>);
   });
 }
 

@@ -33,8 +33,8 @@ template <class D>
 #pragma GCC unroll 2
     for (int i = 0; i < 2; ++i) {
       const D a = sum[2 * i], b = sum[2 * i + 1];
-      sum[i] = __builtin_shufflevector(a, b, 0, 1, 4, 5) +
-               __builtin_shufflevector(a, b, 2, 3, 6, 7);
+      sum[i] =
+          __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
     }
     return __builtin_shufflevector(sum[0], sum[1], 0, 2, 4, 6) +
            __builtin_shufflevector(sum[0], sum[1], 1, 3, 5, 7);
