@@ -16,6 +16,13 @@ namespace {
 constexpr int kGroup = 32;
 constexpr int64_t kGroupBytes = 16 * 1024;
 
+// What the rows of a group are multiplied by.
+template <class S>
+struct Factors {
+  S high[kGroup];
+  S low[kGroup];
+};
+
 // Pass 2 takes narrow rows in fours, others in pairs: four wide rows and their four outputs compete
 // for the same few places of L1.
 constexpr int64_t kNarrowBytes = 1024;
@@ -75,10 +82,10 @@ inline void add_run(const Stage<T, S>& stage, int64_t at, int64_t length, Total<
 
 // Pass 2 over the last, incomplete vector.
 template <bool kSimple, class T, class S>
-[[gnu::noinline]] void finish_rest(const Stage<T, S>& stage, int64_t at, int count, S factor,
-                                   const S* scale, int step) {
+[[gnu::noinline]] void finish_rest(const Stage<T, S>& stage, int64_t at, int count,
+                                   const Reciprocal<T, S>& reciprocal, const S* scale, int step) {
   const V<S> factors = step ? load<S>(scale, count) : load<S>(scale);
-  stage.template finish<kSimple>(at, Reciprocal<T, S>{broadcast(factor), V<S>{}}, factors, count);
+  stage.template finish<kSimple>(at, reciprocal, factors, count);
 }
 
 // Loads that follow stores to addresses alike in their last 12 bits wait for them: then a run is
@@ -106,13 +113,13 @@ inline void store_all(T* to, const V<S>* value) {
 // or 0 and a full vector of one value.
 template <bool kSimple, bool kAnew, class Store, int kRows, class T, class S>
 inline void finish_runs(const Stage<T, S>& shared, T* sum, const int64_t* start, int64_t length,
-                        const S* factor, const S* scale, int step) {
+                        const Reciprocal<T, S>* given, const S* scale, int step) {
   const Stage<T, S> stage = shared;
   Reciprocal<T, S> reciprocal[kRows];
   int64_t at[kRows];
 #pragma GCC unroll 4
   for (int m = 0; m < kRows; ++m) {
-    reciprocal[m] = Reciprocal<T, S>{broadcast(factor[m]), V<S>{}};
+    reciprocal[m] = given[m];
     at[m] = start[m];
   }
   const auto vectors_at = [&](int64_t i, auto vectors) {
@@ -146,7 +153,7 @@ inline void finish_runs(const Stage<T, S>& shared, T* sum, const int64_t* start,
   for (; whole + kWidth<S> <= length; whole += kWidth<S>) vectors_at(whole, Vectors<1>{});
   if (whole == length) return;
   for (int m = 0; m < kRows; ++m) {
-    finish_rest<kSimple>(shared, start[m] + whole, int(length - whole), factor[m],
+    finish_rest<kSimple>(shared, start[m] + whole, int(length - whole), given[m],
                          scale + whole * step, step);
   }
 }
@@ -154,7 +161,7 @@ inline void finish_runs(const Stage<T, S>& shared, T* sum, const int64_t* start,
 // Pass 1 over a few rows, up to the factor of each. Not inlined: each serves several forms.
 template <Form F, class T, class S>
 [[gnu::noinline]] void sum_rows(const Stage<T, S>& stage, const Problem& p, const int64_t* row,
-                                int count, S* factor) {
+                                int count, Factors<S>* factors) {
   Total<S> total[kGroup];
   const int64_t runs = p.layout.reduced.count, length = p.layout.inner;
   for (int i = 0; i < count; ++i) {
@@ -167,18 +174,18 @@ template <Form F, class T, class S>
   for (int i = count; i % kWidth<double> != 0; ++i) total[i].clear();
   for (int i = 0; i < count; i += kWidth<double>) {
     const V<double> mean = Total<S>::values(total + i) / double(p.layout.averaged);
-    const V<double> inverse = reciprocal_of_root(p.settings, mean);
-    if constexpr (__is_same(S, double)) {
-      store_raw(factor + i, inverse);
-    } else {
-      store_raw(factor + i, to_float(inverse));
-    }
+    reciprocals_of_roots(p.settings, mean, factors->high + i, factors->low + i);
   }
 }
 
 template <bool kSimple, bool kAnew, class Store, int kRows, class T, class S>
 inline void finish_few(const Stage<T, S>& stage, const Problem& p, const int64_t* row,
-                       int64_t scale_at, const S* factor) {
+                       int64_t scale_at, const Factors<S>& factors, int first) {
+  Reciprocal<T, S> reciprocal[kRows];
+  for (int m = 0; m < kRows; ++m) {
+    reciprocal[m] =
+        Reciprocal<T, S>{broadcast(factors.high[first + m]), broadcast(factors.low[first + m])};
+  }
   const S* const scale = static_cast<const S*>(p.scale);
   const bool along = scale && p.layout.inner_scale;
   Cursor run(p.layout.reduced);
@@ -188,29 +195,29 @@ inline void finish_few(const Stage<T, S>& stage, const Problem& p, const int64_t
     S same[kWidth<S>];
     if (!along) store_raw(same, broadcast<S>(scale ? scale[scale_at + run.scale] : S(1)));
     finish_runs<kSimple, kAnew, Store, kRows>(stage, static_cast<T*>(p.sum), at, p.layout.inner,
-                                              factor, along ? scale + scale_at + run.scale : same,
-                                              along);
+                                              reciprocal,
+                                              along ? scale + scale_at + run.scale : same, along);
   }
 }
 
 // Pass 2 over a few rows.
 template <bool kSimple, bool kAnew, class Store, class T, class S>
 [[gnu::noinline]] void finish_rows(const Stage<T, S>& stage, const Problem& p, const int64_t* row,
-                                   const int64_t* scale, int count, const S* factor) {
+                                   const int64_t* scale, int count, const Factors<S>& factors) {
   bool alike = true;
   for (int i = 1; i < count; ++i) alike &= scale[i] == scale[0];
   int i = 0;
   if constexpr (kSimple) {
     const bool narrow = p.layout.averaged * int64_t(sizeof(T)) <= kNarrowBytes;
     for (; alike && narrow && i + 4 <= count; i += 4) {
-      finish_few<kSimple, kAnew, Store, 4>(stage, p, row + i, scale[i], factor + i);
+      finish_few<kSimple, kAnew, Store, 4>(stage, p, row + i, scale[i], factors, i);
     }
     for (; alike && i + 2 <= count; i += 2) {
-      finish_few<kSimple, kAnew, Store, 2>(stage, p, row + i, scale[i], factor + i);
+      finish_few<kSimple, kAnew, Store, 2>(stage, p, row + i, scale[i], factors, i);
     }
   }
   for (; i < count; ++i)
-    finish_few<kSimple, kAnew, Store, 1>(stage, p, row + i, scale[i], factor + i);
+    finish_few<kSimple, kAnew, Store, 1>(stage, p, row + i, scale[i], factors, i);
 }
 
 template <class T, class S, class Sum, class Finish>
@@ -223,10 +230,10 @@ template <class T, class S, class Sum, class Finish>
     const int count = int(end - begin < most ? end - begin : most);
     int64_t row[kGroup], scale[kGroup];
     cursor.take(count, row, scale);
-    S factor[kGroup];
-    sum_some(stage, p, row, count, factor);
-    for (int i = 0; p.inverse && i < count; ++i) p.inverse[begin + i] = float(factor[i]);
-    finish_some(stage, p, row, scale, count, factor);
+    Factors<S> factors;
+    sum_some(stage, p, row, count, &factors);
+    for (int i = 0; p.inverse && i < count; ++i) p.inverse[begin + i] = float(factors.high[i]);
+    finish_some(stage, p, row, scale, count, factors);
     begin += count;
   }
 }
