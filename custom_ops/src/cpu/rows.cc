@@ -171,6 +171,10 @@ template <Form F, class T, class S>
     for (int64_t r = 0; r < runs; ++r, run.next()) add_run<F>(stage, row[i] + run.x, length, sum);
     total[i] = sum;
   }
+  if (count == 1) {  // eight at once take 35 ns longer than one alone
+    return reciprocal_of_root(p.settings, total[0].value() / double(p.layout.averaged),
+                              factors->high, factors->low);
+  }
   for (int i = count; i % kWidth<double> != 0; ++i) total[i].clear();
   for (int i = 0; i < count; i += kWidth<double>) {
     const V<double> mean = Total<S>::values(total + i) / double(p.layout.averaged);

@@ -31,13 +31,15 @@ template <class S>
   }
 }
 
+// One of them: the same bits.
 template <class S>
 [[gnu::always_inline]] inline void reciprocal_of_root(const Settings& settings, double mean,
                                                       S* high, S* low) {
-  S highs[kWidth<double>], lows[kWidth<double>];
-  reciprocals_of_roots(settings, broadcast(mean), highs, lows);
-  *high = highs[0];
-  *low = lows[0];
+  const double bounded = mean < settings.floor ? settings.floor : mean;
+  const double root = __builtin_sqrt(bounded + settings.epsilon) + settings.epsilon_outside;
+  const double inverse = 1.0 / root;
+  *high = S(inverse);
+  *low = root > 0 ? S(inverse - double(*high)) : S(0);
 }
 
 // Factor of the normalized value, as the sum of two S. The remainder takes the rounding of the
