@@ -89,12 +89,14 @@ template <bool kSimple, class T, class S>
 }
 
 // Loads that follow stores to addresses alike in their last 12 bits wait for them: then a run is
-// walked from its end, as memcpy does.
-template <class T, class S>
-bool walks_down(const Stage<T, S>& stage) {
+// walked from its end, as memcpy does. Not beyond L2, where prefetching upwards counts more.
+template <class Store, class T, class S>
+bool walks_down(const Stage<T, S>& stage, const Layout& layout) {
+  constexpr int64_t kMostBytes = 256 * 1024;
   const uintptr_t apart = reinterpret_cast<uintptr_t>(stage.y) -
                           reinterpret_cast<uintptr_t>(stage.again ? stage.again : stage.x);
-  return apart % 4096 != 0 && apart % 4096 < 2048;
+  return !__is_same(Store, Streamed) && apart % 4096 != 0 && apart % 4096 < 2048 &&
+         layout.kept.count * layout.averaged * int64_t(sizeof(T)) <= kMostBytes;
 }
 
 template <class S, int n, class Store, class T>
@@ -113,7 +115,7 @@ inline void store_all(T* to, const V<S>* value) {
 // or 0 and a full vector of one value.
 template <bool kSimple, bool kAnew, class Store, int kRows, class T, class S>
 inline void finish_runs(const Stage<T, S>& shared, T* sum, const int64_t* start, int64_t length,
-                        const Reciprocal<T, S>* given, const S* scale, int step) {
+                        const Reciprocal<T, S>* given, const S* scale, int step, bool down) {
   const Stage<T, S> stage = shared;
   Reciprocal<T, S> reciprocal[kRows];
   int64_t at[kRows];
@@ -144,7 +146,6 @@ inline void finish_runs(const Stage<T, S>& shared, T* sum, const int64_t* start,
   if constexpr (kSimple) {
     constexpr int64_t block = kUnroll * kWidth<S>;
     const int64_t blocks = int64_t(uint64_t(length) / uint64_t(block));
-    const bool down = walks_down(stage);
     const int64_t next = down ? -block : block;
     int64_t i = down ? (blocks - 1) * block : 0;
     for (int64_t b = 0; b < blocks; ++b, i += next) vectors_at(i, Vectors<kUnroll>{});
@@ -198,9 +199,9 @@ inline void finish_few(const Stage<T, S>& stage, const Problem& p, const int64_t
     for (int m = 0; m < kRows; ++m) at[m] = row[m] + run.x;
     S same[kWidth<S>];
     if (!along) store_raw(same, broadcast<S>(scale ? scale[scale_at + run.scale] : S(1)));
-    finish_runs<kSimple, kAnew, Store, kRows>(stage, static_cast<T*>(p.sum), at, p.layout.inner,
-                                              reciprocal,
-                                              along ? scale + scale_at + run.scale : same, along);
+    finish_runs<kSimple, kAnew, Store, kRows>(
+        stage, static_cast<T*>(p.sum), at, p.layout.inner, reciprocal,
+        along ? scale + scale_at + run.scale : same, along, walks_down<Store>(stage, p.layout));
   }
 }
 
@@ -212,7 +213,8 @@ template <bool kSimple, bool kAnew, class Store, class T, class S>
   for (int i = 1; i < count; ++i) alike &= scale[i] == scale[0];
   int i = 0;
   if constexpr (kSimple) {
-    const bool narrow = p.layout.averaged * int64_t(sizeof(T)) <= kNarrowBytes;
+    const bool narrow =
+        !__is_same(Store, Streamed) && p.layout.averaged * int64_t(sizeof(T)) <= kNarrowBytes;
     for (; alike && narrow && i + 4 <= count; i += 4) {
       finish_few<kSimple, kAnew, Store, 4>(stage, p, row + i, scale[i], factors, i);
     }
