@@ -47,10 +47,15 @@ std::string with_problem(const char* isa, const TestProblem& t, Body body) {
   p.y = t.y;
   p.sum = t.sum;
   const int64_t count = p.layout.scale_elements;
-  std::unique_ptr<char[]> converted(new char[size_t(count * size_of(p.settings.stash))]);
+  const int64_t bytes = count * size_of(p.settings.stash);
+  std::unique_ptr<char[]> converted(new char[size_t(bytes + 63)]);
   if (t.scale) {
-    kernels->convert(Element(t.scale_type), t.scale, p.settings.stash, converted.get(), count);
-    p.scale = converted.get();
+    // At the start of a cache line, where onnxruntime puts tensors.
+    void* aligned = converted.get();
+    size_t space = size_t(bytes + 63);
+    std::align(64, size_t(bytes), aligned, space);
+    kernels->convert(Element(t.scale_type), t.scale, p.settings.stash, aligned, count);
+    p.scale = aligned;
   }
   p.streaming = t.streaming < 0 ? should_stream(p) : t.streaming > 0;
   body(*kernels, p);

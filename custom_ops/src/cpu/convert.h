@@ -97,6 +97,19 @@ inline void store(T* to, V<S> value, Streamed) {
   }
 }
 
+// Two registers side by side.
+template <class S, class T, class Count>
+inline void store_pair(T* to, V<S> low, V<S> high, Count count) {
+#if defined(__AVX2__)
+  if constexpr (__is_same(S, float) && __is_same(T, BFloat16)) {
+    const auto packed = bfloat16_from_floats(low, high);
+    return __is_same(Count, Streamed) ? stream_raw(to, packed) : store_raw(to, packed);
+  }
+#endif
+  store<S>(to, low, count);
+  store<S>(to + kWidth<S>, high, count);
+}
+
 // The first `count` lanes; the others read as zero and are not written.
 template <class S, class T>
 [[gnu::noinline]] V<S> load(const T* from, int count) {

@@ -109,4 +109,43 @@ inline Vec<uint16_t, N> bfloat16_from_float(Vec<float, N> value) {
   return __builtin_convertvector(result, Vec<uint16_t, N>);
 }
 
+#if defined(__AVX2__)
+// Two registers at once: one permutation packs both, and one question answers whether there is a
+// NaN. Twice as fast as one after the other. (The instruction that converts to bfloat16 flushes
+// subnormals.)
+inline auto bfloat16_from_floats(Vec<float, kVectorBytes / 4> low,
+                                 Vec<float, kVectorBytes / 4> high) {
+  constexpr int n = kVectorBytes / 4;
+  using Words = Vec<uint32_t, n>;
+  const auto rounded = [](Words all) -> Words {
+#if defined(__AVX512F__)
+    const __mmask16 odd = _mm512_test_epi32_mask((__m512i)all, _mm512_set1_epi32(0x10000));
+    const __m512i half = (__m512i)(all + 0x7fffu);
+    return (Words)_mm512_mask_add_epi32(half, odd, half, _mm512_set1_epi32(1));
+#else
+    return all + 0x7fffu + ((all >> 16) & 1u);
+#endif
+  };
+  Words a = rounded((Words)low), b = rounded((Words)high);
+#if defined(__AVX512F__)
+  const bool nan = _mm512_cmp_ps_mask(low, high, _CMP_UNORD_Q) != 0;
+#else
+  const bool nan = _mm256_movemask_ps(_mm256_cmp_ps(low, high, _CMP_UNORD_Q)) != 0;
+#endif
+  if (__builtin_expect(nan, false)) {
+    a = low == low ? a : (Words)low | 0x400000u;
+    b = high == high ? b : (Words)high | 0x400000u;
+  }
+#if defined(__AVX512F__)
+  const __m512i upper =
+      (__m512i)Vec<uint16_t, 32>{1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+                                 33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+  return _mm512_permutex2var_epi16((__m512i)a, upper, (__m512i)b);
+#else
+  const __m256i packed = _mm256_packus_epi32((__m256i)(a >> 16), (__m256i)(b >> 16));
+  return _mm256_permute4x64_epi64(packed, 0xd8);
+#endif
+}
+#endif
+
 }  // namespace rmsnorm::RMSNORM_ISA

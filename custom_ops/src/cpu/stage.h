@@ -6,8 +6,45 @@
 
 namespace rmsnorm::RMSNORM_ISA {
 
+// 1 / (root of the mean + epsilon_outside), in double. A NaN mean stays NaN; an infinite one gives
+// 0.
+[[gnu::always_inline]] inline V<double> reciprocal_of_root(const Settings& settings,
+                                                           V<double> mean) {
+  const V<double> floor = broadcast(settings.floor);
+  const V<double> bounded = mean < floor ? floor : mean;
+  return 1.0 / (square_root(bounded + settings.epsilon) + settings.epsilon_outside);
+}
+
+// kWidth<double> reciprocals of roots, each as the sum of two S.
+template <class S>
+[[gnu::always_inline]] inline void reciprocals_of_roots(const Settings& settings, V<double> mean,
+                                                        S* high, S* low) {
+  const V<double> inverse = reciprocal_of_root(settings, mean);
+  if constexpr (__is_same(S, double)) {
+    store_raw(high, inverse);
+    store_raw(low, V<double>{});
+  } else {
+    const HalfWidth nearest = to_float(inverse);
+    const V<double> rest = inverse - to_double(nearest);
+    store_raw(high, nearest);
+    store_raw(low, to_float(rest == rest ? rest : V<double>{}));  // inf - inf where a root is 0
+  }
+}
+
+// One of them: the same bits.
+template <class S>
+[[gnu::always_inline]] inline void reciprocal_of_root(const Settings& settings, double mean,
+                                                      S* high, S* low) {
+  const double bounded = mean < settings.floor ? settings.floor : mean;
+  const double root = __builtin_sqrt(bounded + settings.epsilon) + settings.epsilon_outside;
+  const double inverse = 1.0 / root;
+  *high = S(inverse);
+  *low = root > 0 ? S(inverse - double(*high)) : S(0);
+}
+
 // Factor of the normalized value, as the sum of two S. The remainder takes the rounding of the
-// reciprocal out of float results; 16-bit results do not see it.
+// reciprocal out of float results (2.1 units of 2^-24 at most where one factor gives 2.98, on
+// random rows); 16-bit results do not see it.
 template <class T, class S>
 struct Reciprocal {
   static constexpr bool kHasRemainder = sizeof(S) == 4 && sizeof(T) >= 4;
@@ -19,17 +56,6 @@ struct Reciprocal {
     return v * high;
   }
 };
-
-// In double, rounded to S last. A NaN mean stays NaN; an infinite one gives 0.
-template <class S>
-[[gnu::always_inline]] inline void reciprocal_of_root(const Settings& settings, double mean,
-                                                      S* high, S* low) {
-  const double bounded = mean < settings.floor ? settings.floor : mean;
-  const double root = __builtin_sqrt(bounded + settings.epsilon) + settings.epsilon_outside;
-  const double inverse = 1.0 / root;
-  *high = S(inverse);
-  *low = root > 0 ? S(inverse - double(*high)) : S(0);
-}
 
 template <class T, class S>
 struct Stage {
@@ -75,27 +101,29 @@ struct Stage {
     }
   }
 
-  // Pass 2: the same value once more, normalized and scaled.
-  template <bool kSimple, class Count = Full>
-  void finish(int64_t at, const Reciprocal<T, S>& reciprocal, V<S> scale, Count count = {}) const {
-    store<S>(y + at, finished<kSimple>(at, reciprocal, scale, count), count);
+  // Pass 2: the same value once more; kAnew where pass 1 kept nothing of the residual sum.
+  template <bool kSimple, bool kAnew = false, class Count = Full>
+  V<S> value(int64_t at, Count count = {}) const {
+    if constexpr (kAnew) return residual_sum(at, count);
+    if constexpr (kSimple) return load<S>(again + at, count);
+    return again ? load<S>(again + at, count) : gated_input(at, count);
   }
 
-  // What finish() stores.
+  // The value normalized and scaled.
   template <bool kSimple, class Count = Full>
-  V<S> finished(int64_t at, const Reciprocal<T, S>& reciprocal, V<S> scale,
-                Count count = {}) const {
-    if constexpr (kSimple) {
-      const V<S> v = load<S>(again + at, count);
-      return reciprocal.times(v) * scale;
-    } else {
-      const V<S> v = again ? load<S>(again + at, count) : gated_input(at, count);
-      V<S> result = round_to<S>(normalized, reciprocal.times(v)) * scale;
-      if (form == Form::kGated) {
-        result = round_to<S>(scaled, result) * silu<S>(load<S>(second + at, count));
-      }
-      return result;
-    }
+  V<S> result(int64_t at, V<S> v, const Reciprocal<T, S>& reciprocal, V<S> scale,
+              Count count = {}) const {
+    const V<S> normal = reciprocal.times(v);
+    if constexpr (kSimple) return normal * scale;
+    const V<S> full = round_to<S>(normalized, normal) * scale;
+    if (form != Form::kGated) return full;
+    return round_to<S>(scaled, full) * silu<S>(load<S>(second + at, count));
+  }
+
+  template <bool kSimple, class Count = Full>
+  void finish(int64_t at, const Reciprocal<T, S>& reciprocal, V<S> scale, Count count = {}) const {
+    const V<S> v = value<kSimple>(at, count);
+    store<S>(y + at, result<kSimple>(at, v, reciprocal, scale, count), count);
   }
 
  private:
@@ -111,12 +139,13 @@ struct Stage {
   V<S> residual_sum(int64_t at, Count count) const {
     if constexpr (__is_same(T, double) && __is_same(S, float)) {
       for (int i = 0; i < lanes(count); ++i) kept[at + i] = x[at + i] + second[at + i];
+      return load<S>(kept + at, count);
     } else {
       const V<S> sum = load<S>(x + at, count) + load<S>(second + at, count);
-      store<S>(kept + at, sum, count);
+      if (kept) store<S>(kept + at, sum, count);
       if constexpr (__is_same(T, S)) return sum;
+      return through<T, S>(sum);
     }
-    return load<S>(kept + at, count);
   }
 
   static int lanes(Full) { return kWidth<S>; }

@@ -10,30 +10,83 @@ namespace rmsnorm::RMSNORM_ISA {
 // leave an error far below one rounding of the result.
 constexpr int kStepsPerBlock = 16;
 
+// As many vectors of doubles as they have lanes, each added up, one total in each lane: lane i and
+// lane i + half of the width first.
+template <class D>
+[[gnu::always_inline]] inline D across(D* sum) {
+  if constexpr (sizeof(D) == 64) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const D a = sum[2 * i], b = sum[2 * i + 1];
+      sum[i] = __builtin_shufflevector(a, b, 0, 1, 2, 3, 8, 9, 10, 11) +
+               __builtin_shufflevector(a, b, 4, 5, 6, 7, 12, 13, 14, 15);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      const D a = sum[2 * i], b = sum[2 * i + 1];
+      sum[i] = __builtin_shufflevector(a, b, 0, 1, 4, 5, 8, 9, 12, 13) +
+               __builtin_shufflevector(a, b, 2, 3, 6, 7, 10, 11, 14, 15);
+    }
+    return __builtin_shufflevector(sum[0], sum[1], 0, 2, 4, 6, 8, 10, 12, 14) +
+           __builtin_shufflevector(sum[0], sum[1], 1, 3, 5, 7, 9, 11, 13, 15);
+  } else if constexpr (sizeof(D) == 32) {
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; ++i) {
+      const D a = sum[2 * i], b = sum[2 * i + 1];
+      sum[i] =
+          __builtin_shufflevector(a, b, 0, 1, 4, 5) + __builtin_shufflevector(a, b, 2, 3, 6, 7);
+    }
+    return __builtin_shufflevector(sum[0], sum[1], 0, 2, 4, 6) +
+           __builtin_shufflevector(sum[0], sum[1], 1, 3, 5, 7);
+  } else {
+    return __builtin_shufflevector(sum[0], sum[1], 0, 2) +
+           __builtin_shufflevector(sum[0], sum[1], 1, 3);
+  }
+}
+
 template <class S>
 class Total {
  public:
-  // Tree over the lanes, halving their number until eight doubles are left.
-  [[gnu::always_inline]] void add(const V<S>* lane) {
-    V<double> wide[kWide];
-#pragma GCC unroll 16
-    for (int k = 0; k < kVectors; ++k) {
-      if constexpr (__is_same(S, float)) {
-        wide[2 * k] = to_double(low_half(lane[k]));
-        wide[2 * k + 1] = to_double(high_half(lane[k]));
-      } else {
-        wide[k] = lane[k];
-      }
-    }
-#pragma GCC unroll 8
-    for (int half = kWide / 2; half >= kParts; half /= 2) {
-#pragma GCC unroll 16
-      for (int m = 0; m < half; ++m) wide[m] += wide[m + half];
-    }
+  [[gnu::always_inline]] void clear() {
 #pragma GCC unroll 4
-    for (int q = 0; q < kParts; ++q) part_[q] += wide[q];
+    for (int q = 0; q < kParts; ++q) part_[q] = V<double>{};
   }
 
+  // Tree over the lanes, halving their number: in S down to 64 bytes, in double down to eight.
+  [[gnu::always_inline]] void add(const V<S>* lane) {
+    V<S> narrow[kVectors];
+#pragma GCC unroll 16
+    for (int k = 0; k < kVectors; ++k) narrow[k] = lane[k];
+#pragma GCC unroll 4
+    for (int half = kVectors / 2; half >= kNarrow; half /= 2) {
+#pragma GCC unroll 16
+      for (int k = 0; k < half; ++k) narrow[k] += narrow[k + half];
+    }
+#pragma GCC unroll 4
+    for (int q = 0; q < kParts; ++q) {
+      if constexpr (__is_same(S, double)) {
+        part_[q] += narrow[q];
+      } else if constexpr (kParts == 1) {
+        part_[q] += to_double(low_half(narrow[0])) + to_double(high_half(narrow[0]));
+      } else {
+        const V<S> low = narrow[q / 2], high = narrow[(q + kParts) / 2];
+        part_[q] += q % 2 ? to_double(high_half(low)) + to_double(high_half(high))
+                          : to_double(low_half(low)) + to_double(low_half(high));
+      }
+    }
+  }
+
+  // The totals of kWidth<double> rows, one in each lane:
+  // ((part 0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)).
+  [[gnu::always_inline]] static V<double> values(const Total* rows) {
+    constexpr int n = kWidth<double>;
+    V<double> sum[n];
+#pragma GCC unroll 8
+    for (int i = 0; i < n; ++i) sum[i] = rows[i].halved();
+    return across(sum);
+  }
+
+  // The total of one row, added in the same order.
   [[gnu::always_inline]] double value() const {
     double part[8];
 #pragma GCC unroll 4
@@ -44,9 +97,16 @@ class Total {
 
  private:
   static constexpr int kParts = 8 / kWidth<double>;
-  static constexpr int kWide = kVectors * int(sizeof(double) / sizeof(S));
+  static constexpr int kNarrow = 64 / kVectorBytes;
 
-  V<double> part_[kParts] = {};
+  // The first levels of the tree, those between registers.
+  [[gnu::always_inline]] V<double> halved() const {
+    if constexpr (kParts == 4) return (part_[0] + part_[2]) + (part_[1] + part_[3]);
+    if constexpr (kParts == 2) return part_[0] + part_[1];
+    return part_[0];
+  }
+
+  V<double> part_[kParts];
 };
 
 }  // namespace rmsnorm::RMSNORM_ISA

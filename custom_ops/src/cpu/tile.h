@@ -137,7 +137,8 @@ template <bool kSimple, bool kAlong, class Store, class T, class S>
     for (int g = 0; g < rows; ++g) {
       fetch(stage, offset[g] + c + ahead);
       const V<S> factor = kAlong ? load<S>(scale[g] + c, loads) : same[g];
-      result[g] = stage.template finished<kSimple>(offset[g] + c, reciprocal, factor, loads);
+      const V<S> v = stage.template value<kSimple>(offset[g] + c, loads);
+      result[g] = stage.template result<kSimple>(offset[g] + c, v, reciprocal, factor, loads);
     }
 #pragma GCC unroll 4
     for (int g = 0; g < rows; ++g) store<S>(stage.y + offset[g] + c, result[g], stores);

@@ -125,6 +125,19 @@ inline V<double> fma(V<double> a, V<double> b, V<double> c) {
 #endif
 }
 
+inline V<double> square_root(V<double> v) {
+#if defined(__AVX512F__)
+  return _mm512_sqrt_pd(v);
+#elif defined(__AVX2__)
+  return _mm256_sqrt_pd(v);
+#else
+  return V<double>{__builtin_sqrt(v[0]), __builtin_sqrt(v[1])};
+#endif
+}
+
+// A line that will be read or written soon; any address will do.
+inline void prefetch(const void* from) { __builtin_prefetch(from); }
+
 // float and double lanes in the same order. Compilers take the generic conversion apart into
 // quarters of a register and go through memory to put them together.
 inline V<double> to_double(HalfWidth v) {
