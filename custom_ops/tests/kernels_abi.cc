@@ -45,14 +45,13 @@ std::string with_problem(const char* isa, const TestProblem& t, Body body) {
   const Shape x(t.shape, t.shape + t.rank);
   const Shape axes(t.axes, t.axes + t.axis_count);
   const Shape scale(t.scale_shape, t.scale_shape + t.scale_rank);
-  const auto plan = plan_layout(x, axes, scale);
-  if (const auto* text = std::get_if<std::string>(&plan)) return *text;
   Problem p;
+  error = plan_layout(x, axes, scale, &p.layout);
+  if (!error.empty()) return error;
   p.form = Form(t.form);
   p.type = Element(t.type);
   p.settings = {t.epsilon,        t.epsilon_outside,     t.floor,
                 Element(t.stash), Element(t.normalized), Element(t.scaled)};
-  p.layout = std::get<Layout>(plan);
   p.x = t.x;
   p.second = t.second;
   p.y = t.y;
@@ -135,10 +134,10 @@ double rmsnorm_bench_copy(void* to, const void* from, int64_t bytes, int32_t str
 // A sentence about the layout, for tests of the plan alone.
 const char* rmsnorm_test_layout(const int64_t* x, int64_t rank, const int64_t* axes,
                                 int64_t axis_count, const int64_t* scale, int64_t scale_rank) {
-  const auto plan = plan_layout(Shape(x, x + rank), Shape(axes, axes + axis_count),
-                                Shape(scale, scale + scale_rank));
-  if (const auto* text = std::get_if<std::string>(&plan)) return say(*text);
-  const Layout& layout = std::get<Layout>(plan);
+  Layout layout;
+  const std::string error = plan_layout(Dims(x, size_t(rank)), Dims(axes, size_t(axis_count)),
+                                        Dims(scale, size_t(scale_rank)), &layout);
+  if (!error.empty()) return say(error);
   return say(std::string(layout.columns ? "columns" : "rows") + " kept " +
              std::to_string(layout.kept.rank) + " reduced " + std::to_string(layout.reduced.rank) +
              " inner " + std::to_string(layout.inner) + " step " +
