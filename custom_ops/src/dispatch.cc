@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <thread>
 
 #include "spec.h"
 
@@ -55,6 +56,11 @@ const KernelSet* select_kernel_set(const std::string& name, std::string* error) 
 const KernelSet* select_kernel_set(std::string* error) {
   const char* forced = std::getenv(spec::kIsaVariable);
   return select_kernel_set(forced ? forced : "", error);
+}
+
+int64_t processors() {
+  static const int64_t count = std::max(1U, std::thread::hardware_concurrency());
+  return count;
 }
 
 bool should_stream(const Problem& problem) {

@@ -21,7 +21,7 @@ struct TestProblem {
   int64_t rank, axis_count, scale_rank;
   const void *x, *second, *scale;
   void *y, *sum;
-  int64_t split;      // items per kernel call, 0 for all at once
+  int64_t split;      // items per kernel call, 0 for all at once, -n for n chunks of wide rows
   int32_t streaming;  // 1 yes, 0 no, -1 as in a session
 };
 
@@ -67,6 +67,20 @@ std::string with_problem(const char* isa, const TestProblem& t, Body body) {
   return "";
 }
 
+// As several threads would do it, the last one first.
+void run_chunks(const KernelSet& kernels, const Problem& p, int64_t step) {
+  const int64_t chunks = p.layout.chunks(), all = p.layout.items() * chunks;
+  std::vector<double> sums(static_cast<size_t>(all));
+  const auto backwards = [&](auto half) {
+    for (int64_t begin = (all - 1) / step * step; begin >= 0; begin -= step) {
+      const int64_t end = begin + step < all ? begin + step : all;
+      half(p, begin, end, sums.data() + begin / chunks * chunks);
+    }
+  };
+  backwards(kernels.sum_chunks);
+  backwards(kernels.finish_chunks);
+}
+
 void copy_streaming(void* to, const void* from, int64_t bytes) {
 #ifdef __SSE2__
   const auto* source = static_cast<const __m128i*>(from);
@@ -100,6 +114,7 @@ const char* rmsnorm_test_isas() {
 // Empty when it ran, the text of the error otherwise.
 const char* rmsnorm_test_run(const char* isa, const TestProblem* t) {
   return say(with_problem(isa, *t, [&](const KernelSet& kernels, const Problem& p) {
+    if (t->split < 0) return run_chunks(kernels, p, -t->split);
     const int64_t items = p.layout.items();
     const int64_t step = t->split > 0 ? t->split : items + 1;
     for (int64_t begin = 0; begin < items; begin += step) {
