@@ -79,14 +79,12 @@ void NormKernel::take_constant_scale(const KernelInfo* info) {
   const Tensor scale = read_tensor(api_, value);
   scale_is_constant_ = true;
   scale_shape_.assign(scale.shape.begin(), scale.shape.end());
+  Bytes converted = in_stash_type(scale);
+  const void* values = converted ? converted.get() : scale.data;
   const int64_t count = scale.shape.elements();
-  const Element stash = attributes_.settings.stash;
-  constant_scale_ = make_bytes(count * size_of(stash));
-  kernels_->convert(op_.scale_type, scale.data, stash, constant_scale_.get(), count);
-  const void* values = constant_scale_.get();
-  const bool ones =
-      stash == Element::kFloat64 ? all_ones<double>(values, count) : all_ones<float>(values, count);
-  if (ones) constant_scale_ = nullptr;
+  scale_is_ones_ = attributes_.settings.stash == Element::kFloat64 ? all_ones<double>(values, count)
+                                                                   : all_ones<float>(values, count);
+  if (!scale_is_ones_) constant_scale_ = std::move(converted);
 }
 
 // Null when the scale already has the stash type.
@@ -149,11 +147,13 @@ void NormKernel::run(KernelContext* context) const {
   }
   if (problem.layout.items() == 0) return;
   Bytes converted;
-  if (scale_is_constant_) {
-    problem.scale = constant_scale_.get();
-  } else {
+  if (!scale_is_constant_) {
     converted = in_stash_type(scale);
     problem.scale = converted ? converted.get() : scale.data;
+  } else if (constant_scale_) {
+    problem.scale = constant_scale_.get();
+  } else if (!scale_is_ones_) {
+    problem.scale = data_of(value_of(context, ports.scale));
   }
   problem.streaming = should_stream(problem);
   Staging staging(*kernels_);
@@ -164,15 +164,25 @@ void NormKernel::run(KernelContext* context) const {
   launch(api_, context, *kernels_, problem, staging);
 }
 
-Tensor NormKernel::optional_input(KernelContext* context, size_t index) const {
+const Value* NormKernel::value_of(KernelContext* context, size_t index) const {
   const Value* value = nullptr;
   api_.call<Slot::KernelContext_GetInput>(context, index, &value);
+  return value;
+}
+
+void* NormKernel::data_of(const Value* value) const {
+  void* data = nullptr;
+  api_.call<Slot::GetTensorMutableData>(const_cast<Value*>(value), &data);
+  return data;
+}
+
+Tensor NormKernel::optional_input(KernelContext* context, size_t index) const {
+  const Value* value = value_of(context, index);
   return value ? read_tensor(api_, value) : Tensor{};
 }
 
 Tensor NormKernel::input(KernelContext* context, size_t index) const {
-  const Value* value = nullptr;
-  api_.call<Slot::KernelContext_GetInput>(context, index, &value);
+  const Value* value = value_of(context, index);
   if (!value) {
     throw InvalidArgument("expected input " + std::to_string(index) + ", got none");
   }
@@ -183,9 +193,7 @@ Tensor NormKernel::input(KernelContext* context, size_t index) const {
 void* NormKernel::output(KernelContext* context, size_t index, Dims shape) const {
   Value* value = nullptr;
   api_.call<Slot::KernelContext_GetOutput>(context, index, shape.begin(), shape.size(), &value);
-  void* data = nullptr;
-  if (value) api_.call<Slot::GetTensorMutableData>(value, &data);
-  return data;
+  return value ? data_of(value) : nullptr;
 }
 
 }  // namespace rmsnorm::ort

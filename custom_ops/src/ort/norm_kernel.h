@@ -24,6 +24,8 @@ class NormKernel {
   void take_constant_scale(const KernelInfo* info);
   void run(KernelContext* context) const;
   void check_addends(Dims x, const Tensor& second, const Tensor& bias) const;
+  const Value* value_of(KernelContext* context, size_t index) const;
+  void* data_of(const Value* value) const;
   Tensor input(KernelContext* context, size_t index) const;
   Tensor optional_input(KernelContext* context, size_t index) const;
   void* output(KernelContext* context, size_t index, Dims shape) const;
@@ -35,10 +37,11 @@ class NormKernel {
   Attributes attributes_;
   const KernelSet* kernels_ = nullptr;
   size_t outputs_ = 1;  // that the node may have; some of them may be left out
-  // A scale known at creation is kept in the stash type, and nobody is asked for it again.
+  // What is known of a constant scale. Its values are onnxruntime's where they have the stash type.
   bool scale_is_constant_ = false;
+  bool scale_is_ones_ = false;
   Shape scale_shape_;
-  Bytes constant_scale_;  // null when it is all ones
+  Bytes constant_scale_;
 };
 
 }  // namespace rmsnorm::ort
