@@ -298,7 +298,13 @@ def test_bits_of_wide_rows_do_not_depend_on_who_sums_which_chunk(isa, dtype, for
     x, second = samples(shape, dtype), None if form == "plain" else seconds(shape, dtype)
     norm = Norm(form=form, isa=isa, axes=axes, streaming=0)
     whole, total = run(norm, x, second, scales(scale))
-    changes = ({"split": 1}, {"split": -1}, {"split": -5}, {"split": -3, "in_place": True}, {"split": -7, "streaming": 1})
+    changes = (
+        {"split": 1},
+        {"split": -1},
+        {"split": -5},
+        {"split": -3, "in_place": True},
+        {"split": -7, "streaming": 1},
+    )
     for change in (*changes, *[{"isa": "avx2"}] * (isa == "avx512")):
         got, got_total = run(dataclasses.replace(norm, **change), x, second, scales(scale))
         assert same_bits(got, whole)

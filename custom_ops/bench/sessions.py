@@ -8,12 +8,14 @@ processors that do nothing else.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
 import statistics
 import sys
 import time
+import timeit
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -92,8 +94,8 @@ def our_node(q: Question, x: str, y: str, total: str) -> Nodes:
     types = {"stash_type": stash, "normalized_type": stash} | ({"scaled_type": stash} if q.form == "gated" else {})
     inputs = [x, "s"] if q.form == "plain" else [x, "z", "s"]
     outputs = [y, total] if q.form == "residual" else [y]
-    op = FORMS[q.form].name
-    return [helper.make_node(op, inputs, outputs, domain=spec.DOMAIN, axes=[-1], epsilon=EPSILON, **types)]
+    given = {"domain": spec.DOMAIN, "axes": [-1], "epsilon": EPSILON} | types
+    return [helper.make_node(FORMS[q.form].name, inputs, outputs, **given)]
 
 
 def rms(q: Question, x: str, y: str, total: str) -> Nodes:
@@ -119,9 +121,8 @@ def added(q: Question, x: str, y: str, total: str) -> Nodes:
 
 def gated(q: Question, x: str, y: str, total: str) -> Nodes:
     """Norm times silu of a gate."""
-    op = "GatedRMSNorm"
-    inputs = [x, "s", "z"]
-    return [helper.make_node(op, inputs, [y], domain="com.microsoft", epsilon=EPSILON, activation="silu")]
+    how = {"domain": "com.microsoft", "epsilon": EPSILON, "activation": "silu"}
+    return [helper.make_node("GatedRMSNorm", [x, "s", "z"], [y], **how)]
 
 
 def cast(inner: Any) -> Any:
@@ -147,9 +148,7 @@ def their_spellings(q: Question) -> dict[str, Any]:
         found = {"SimplifiedLayerNormalization": simplified}
         return found | ({"Cast + Simplified": cast(simplified)} if narrow else {"RMSNormalization": rms})
     if q.form == "residual":
-        if q.dtype is DType.DOUBLE:
-            return {"Add + Simplified": added}
-        found = {"SkipSimplified": skip}
+        found = {} if q.dtype is DType.DOUBLE else {"SkipSimplified": skip}
         return found | ({"Cast + SkipSimplified": cast(skip)} if narrow else {"Add + Simplified": added})
     if q.dtype is DType.DOUBLE:
         return {}
@@ -159,10 +158,10 @@ def their_spellings(q: Question) -> dict[str, Any]:
 def values(q: Question) -> dict[str, Any]:
     """Inputs; the scale is a constant of the model."""
     rng = np.random.default_rng(0)
-    shape = (q.rows, q.width)
-    draw = lambda dims: rng.standard_normal(dims, np.float32).astype(NUMPY[q.dtype])  # noqa: E731
     scale = rng.uniform(0.5, 2, q.width).astype(ml_dtypes.bfloat16).astype(NUMPY[q.dtype])
-    return {"x": draw(shape), "s": scale} | ({} if q.form == "plain" else {"z": draw(shape)})
+    names = "x" if q.form == "plain" else "xz"
+    full = {name: rng.standard_normal((q.rows, q.width), np.float32).astype(NUMPY[q.dtype]) for name in names}
+    return {**full, "s": scale}
 
 
 def model(q: Question, spelling: Any, scale: Any) -> bytes:
@@ -205,10 +204,7 @@ class Side:
 
     def seconds(self, runs: int) -> float:
         """Time of one run."""
-        start = time.perf_counter()
-        for _ in range(runs):
-            self.session.run_with_iobinding(self.binding)
-        return (time.perf_counter() - start) / runs
+        return timeit.timeit(lambda: self.session.run_with_iobinding(self.binding), number=runs) / runs
 
 
 def ort_value(array: Any) -> Any:
@@ -260,7 +256,7 @@ def measure(q: Question) -> Cell | None:
 
 
 def lines(cells: list[Cell]) -> Iterator[str]:
-    """One line per cell as it comes, then geometric means."""
+    """Geometric means."""
     groups: dict[tuple[str, str, int], list[float]] = {}
     for cell in cells:
         groups.setdefault((cell.form, cell.dtype, cell.threads), []).append(math.log(cell.ratio))
@@ -270,7 +266,7 @@ def lines(cells: list[Cell]) -> Iterator[str]:
 
 
 def show(cell: Cell) -> str:
-    """A line of the table."""
+    """One line."""
     shape = f"{cell.rows}x{cell.width}" + (f" chain of {cell.chain}" if cell.chain > 1 else "")
     times = f"{cell.ours_us:12.2f} {cell.theirs_us:12.2f} us  {cell.ratio:6.3f}"
     return f"{cell.form:9}{cell.dtype:9}{cell.threads} {shape:21}{times}  {cell.theirs}"
@@ -287,20 +283,16 @@ def main() -> None:
     args = parser.parse_args()
     shapes = [tuple(map(int, text.split("x"))) for text in args.shape] if args.shape else SHAPES
     grid = [(r, w, 1) for r, w in shapes] + ([] if args.shape else [(*CHAIN_SHAPE, CHAIN)])
-    cpus = sorted(os.sched_getaffinity(0))
-    info = library.info()
-    machine = f"{info.isa_active}, onnxruntime {info.onnxruntime_version}, processors {cpus}"
+    built, cpus = library.info(), sorted(os.sched_getaffinity(0))
+    machine = f"{built.isa_active}, onnxruntime {built.onnxruntime_version}, processors {cpus}"
     out = sys.stderr if args.json else sys.stdout
     print(machine, "     ours, theirs, ours / theirs", sep="\n", file=out)
     cells = []
-    for threads in args.threads:
-        for form in args.form:
-            for dtype in args.dtype:
-                for rows, width, chain in grid:
-                    cell = measure(Question(form, DType[dtype], rows, width, threads, chain))
-                    if cell:
-                        cells.append(cell)
-                        print(show(cell), file=out, flush=True)
+    for threads, form, dtype, (rows, width, chain) in itertools.product(args.threads, args.form, args.dtype, grid):
+        cell = measure(Question(form, DType[dtype], rows, width, threads, chain))
+        if cell:
+            cells.append(cell)
+            print(show(cell), file=out, flush=True)
     print(*lines(cells), sep="\n", file=out)
     if args.json:
         print(json.dumps({"schema_version": 1, "machine": machine, "cells": [asdict(cell) for cell in cells]}))

@@ -93,7 +93,9 @@ int64_t Dims::elements() const {
 }
 
 bool Dims::operator==(Dims other) const {
-  return count == other.count && std::equal(begin(), end(), other.begin());
+  bool same = count == other.count;
+  for (size_t i = 0; same && i < count; ++i) same = data[i] == other.data[i];
+  return same;
 }
 
 std::string to_text(Dims shape) {
