@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import math
 import os
 import statistics
 import sys
@@ -71,7 +70,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement: microseconds of one node."""
+    """One measurement, in microseconds per node."""
 
     form: str
     dtype: str
@@ -104,7 +103,7 @@ def rms(q: Question, x: str, y: str, total: str) -> Nodes:
 
 
 def simplified(q: Question, x: str, y: str, total: str) -> Nodes:
-    """The operator that onnxruntime hides in the domain of ONNX."""
+    """Hidden in the domain of ONNX."""
     return [helper.make_node("SimplifiedLayerNormalization", [x, "s"], [y], epsilon=EPSILON)]
 
 
@@ -159,7 +158,7 @@ def values(q: Question) -> dict[str, Any]:
     """Inputs; the scale is a constant of the model."""
     rng = np.random.default_rng(0)
     scale = rng.uniform(0.5, 2, q.width).astype(ml_dtypes.bfloat16).astype(NUMPY[q.dtype])
-    names = "x" if q.form == "plain" else "xz"
+    names = ["x", "z"][: 1 if q.form == "plain" else 2]
     full = {name: rng.standard_normal((q.rows, q.width), np.float32).astype(NUMPY[q.dtype]) for name in names}
     return {**full, "s": scale}
 
@@ -225,8 +224,7 @@ def check(q: Question, name: str, side: Side, given: dict[str, Any]) -> None:
         want = reference.exact(op, inputs, attributes)[0]
         x = want.astype(x.dtype)
     error = np.abs(side.outputs["y"][rows].astype(np.float64) - want)
-    roundoff = reference.roundoff(NUMPY[q.dtype])
-    bound = q.chain * (OURS_ROUNDOFFS * roundoff if name == "ours" else THEIRS[q.dtype])
+    bound = q.chain * (OURS_ROUNDOFFS * reference.roundoff(x.dtype) if name == "ours" else THEIRS[q.dtype])
     worst = float(np.max(error / (np.abs(want) + 1e-3)))
     if not worst <= bound:
         sys.exit(f"{name} {q}: relative error {worst:.3g}, at most {bound:.3g} expected")
@@ -251,18 +249,18 @@ def measure(q: Question) -> Cell | None:
             took[name].append(side.seconds(runs[name]))
     us = {name: statistics.median(times) / q.copies * 1e6 for name, times in took.items()}
     ours = us.pop("ours")
-    theirs = min(us, key=lambda name: us[name])
-    return Cell(q.form, q.dtype.name, q.rows, q.width, q.threads, q.chain, ours, us[theirs], theirs, ours / us[theirs])
+    best, theirs = min((median, name) for name, median in us.items())
+    return Cell(q.form, q.dtype.name, q.rows, q.width, q.threads, q.chain, ours, best, theirs, ours / best)
 
 
 def lines(cells: list[Cell]) -> Iterator[str]:
     """Geometric means."""
     groups: dict[tuple[str, str, int], list[float]] = {}
     for cell in cells:
-        groups.setdefault((cell.form, cell.dtype, cell.threads), []).append(math.log(cell.ratio))
-    for (form, dtype, threads), logs in groups.items():
-        mean, worst = math.exp(statistics.fmean(logs)), math.exp(max(logs))
-        yield f"{form:9}{dtype:9}{threads} threads: geometric mean {mean:.3f}, worst {worst:.3f}, {len(logs)} cells"
+        groups.setdefault((cell.form, cell.dtype, cell.threads), []).append(cell.ratio)
+    for (form, dtype, threads), ratios in groups.items():
+        mean, worst = statistics.geometric_mean(ratios), max(ratios)
+        yield f"{form:9}{dtype:9}{threads} threads: geometric mean {mean:.3f}, worst {worst:.3f}, {len(ratios)} cells"
 
 
 def show(cell: Cell) -> str:
