@@ -7,48 +7,58 @@
 namespace rmsnorm::RMSNORM_ISA {
 namespace {
 
-// One chunk of a row, as elements [begin, end) of it.
-struct Chunk {
-  Chunk(const Layout& layout, int64_t index) {
-    begin = index % layout.chunks() * layout.chunk_elements();
-    end = begin + layout.chunk_elements();
-    if (end > layout.averaged) end = layout.averaged;
-  }
-
+// Elements [begin, end) of a row: one chunk, or several side by side.
+struct Range {
   int64_t begin;
   int64_t end;
 };
 
-// body(offset in X, offset in the scale, length) for each contiguous part of a chunk.
+// body(offset in X, offset in the scale, length) for each contiguous part of a range.
 template <class Body>
-inline void each_part(const Layout& layout, const Cursor& row, Chunk chunk, Body body) {
-  Cursor run(layout.reduced, chunk.begin / layout.inner);
-  int64_t at = chunk.begin % layout.inner;
-  while (chunk.begin < chunk.end) {
-    const int64_t left = layout.inner - at, wanted = chunk.end - chunk.begin;
+inline void each_part(const Layout& layout, const Cursor& row, Range range, Body body) {
+  Cursor run(layout.reduced, range.begin / layout.inner);
+  int64_t at = range.begin % layout.inner;
+  while (range.begin < range.end) {
+    const int64_t left = layout.inner - at, wanted = range.end - range.begin;
     const int64_t length = left < wanted ? left : wanted;
     body(row.x + run.x + at, row.scale + run.scale + at * layout.inner_scale, length);
-    chunk.begin += length;
+    range.begin += length;
     at = 0;
     run.next();
   }
 }
 
+// body(index of the row, its first chunk, one past its last) for every row in chunks [begin, end).
+template <class Body>
+inline void each_row(int64_t chunks, int64_t begin, int64_t end, Body body) {
+  while (begin < end) {
+    const int64_t index = begin / chunks, first = index * chunks;
+    const int64_t last = end < first + chunks ? end : first + chunks;
+    body(index, begin - first, last - first);
+    begin = last;
+  }
+}
+
+inline Range range_of(const Layout& layout, int64_t first, int64_t last) {
+  const int64_t size = layout.chunk_elements(), end = last * size;
+  return {first * size, end < layout.averaged ? end : layout.averaged};
+}
+
 template <Form F, class T, class S>
-[[gnu::noinline]] double sum_chunk(const Stage<T, S>& stage, const Layout& layout,
-                                   const Cursor& row, Chunk chunk) {
+[[gnu::noinline]] double sum_range(const Stage<T, S>& stage, const Layout& layout,
+                                   const Cursor& row, Range range) {
   Total<S> total;
-  each_part(layout, row, chunk,
+  each_part(layout, row, range,
             [&](int64_t at, int64_t, int64_t length) { add_run<F>(stage, at, length, total); });
   return total.value();
 }
 
 template <bool kSimple, class Store, class T, class S>
-[[gnu::noinline]] void finish_chunk(const Stage<T, S>& stage, const Problem& p, const Cursor& row,
-                                    Chunk chunk, const Reciprocal<T, S>& reciprocal) {
+[[gnu::noinline]] void finish_range(const Stage<T, S>& stage, const Problem& p, const Cursor& row,
+                                    Range range, const Reciprocal<T, S>& reciprocal) {
   const S* scale = static_cast<const S*>(p.scale);
   const bool along = scale && p.layout.inner_scale;
-  each_part(p.layout, row, chunk, [&](int64_t at, int64_t scale_at, int64_t length) {
+  each_part(p.layout, row, range, [&](int64_t at, int64_t scale_at, int64_t length) {
     S same[kWidth<S>];
     if (!along) store_raw(same, broadcast<S>(scale ? scale[scale_at] : S(1)));
     finish_run<kSimple, Store>(stage, at, length, reciprocal, along ? scale + scale_at : same,
@@ -61,19 +71,16 @@ template <class T, class S, class Finish>
 void finish_rows(const Stage<T, S>& stage, const Problem& p, int64_t begin, int64_t end,
                  const double* sums, Finish* finish) {
   const int64_t chunks = p.layout.chunks();
-  for (; begin < end; sums += chunks) {
-    const int64_t index = begin / chunks, row_end = (index + 1) * chunks;
-    const Cursor row(p.layout.kept, index);
+  each_row(chunks, begin, end, [&](int64_t index, int64_t first, int64_t last) {
     double sum = 0;
     for (int64_t c = 0; c < chunks; ++c) sum += sums[c];
+    sums += chunks;
     S high, low;
     reciprocal_of_root(p.settings, sum / double(p.layout.averaged), &high, &low);
-    const Reciprocal<T, S> reciprocal{broadcast(high), broadcast(low)};
-    if (p.inverse && begin == index * chunks) p.inverse[index] = float(high);
-    for (; begin < end && begin < row_end; ++begin) {
-      finish(stage, p, row, Chunk(p.layout, begin), reciprocal);
-    }
-  }
+    if (p.inverse && first == 0) p.inverse[index] = float(high);
+    finish(stage, p, Cursor(p.layout.kept, index), range_of(p.layout, first, last),
+           Reciprocal<T, S>{broadcast(high), broadcast(low)});
+  });
 }
 
 }  // namespace
@@ -82,12 +89,15 @@ template <class T, class S>
 void sum_chunks(const Problem& p, int64_t begin, int64_t end, double* sums) {
   const Stage<T, S> stage(p);
   const int64_t chunks = p.layout.chunks();
-  const int64_t first = begin / chunks * chunks;
   choose(stage, [&](auto choice) {
-    for (; begin < end; ++begin) {
-      sums[begin - first] = sum_chunk<decltype(choice)::kForm>(
-          stage, p.layout, Cursor(p.layout.kept, begin / chunks), Chunk(p.layout, begin));
-    }
+    each_row(chunks, begin, end, [&](int64_t index, int64_t first, int64_t last) {
+      const Cursor row(p.layout.kept, index);
+      for (int64_t c = first; c < last; ++c) {
+        sums[c] =
+            sum_range<decltype(choice)::kForm>(stage, p.layout, row, range_of(p.layout, c, c + 1));
+      }
+      sums += chunks;
+    });
   });
 }
 
@@ -95,12 +105,12 @@ template <class T, class S>
 void finish_chunks(const Problem& p, int64_t begin, int64_t end, const double* sums) {
   const Stage<T, S> stage(p);
   if (!stage.is_simple()) {
-    return finish_rows(stage, p, begin, end, sums, finish_chunk<false, Full, T, S>);
+    return finish_rows(stage, p, begin, end, sums, finish_range<false, Full, T, S>);
   }
   if (!streams<T>(p)) {
-    return finish_rows(stage, p, begin, end, sums, finish_chunk<true, Full, T, S>);
+    return finish_rows(stage, p, begin, end, sums, finish_range<true, Full, T, S>);
   }
-  finish_rows(stage, p, begin, end, sums, finish_chunk<true, Streamed, T, S>);
+  finish_rows(stage, p, begin, end, sums, finish_range<true, Streamed, T, S>);
   end_streaming();
 }
 
