@@ -40,7 +40,7 @@ FORMS = {"plain": spec.RMS, "residual": spec.SKIP, "gated": spec.GATED}
 STREAMS = {"plain": 2, "residual": 4, "gated": 3}
 #: Relative error; theirs only shows that the same thing is computed (float32 sums in one chain reach 200 roundoffs).
 OURS_ROUNDOFFS, THEIRS = 8, {DType.FLOAT: 1e-4, DType.DOUBLE: 1e-9, DType.FLOAT16: 4e-3, DType.BFLOAT16: 3e-2}
-ROUNDS, SAMPLE_SECONDS = 21, 1.5e-3
+ROUNDS, SAMPLE_SECONDS, CELL_SECONDS = 21, 1.5e-3, 3
 #: Threads of one side wait in a loop for so long, on processors that the next side needs.
 SPINNING_SECONDS = 0.06
 CHECKED_ROWS = 16
@@ -232,16 +232,17 @@ def check(q: Question, name: str, side: Side, given: dict[str, Any]) -> None:
 
 def measure(q: Question) -> Cell | None:
     """None where onnxruntime has no kernel."""
-    spellings = their_spellings(q)
-    if not spellings:
+    if not (spellings := their_spellings(q)):
         return None
     given = values(q)
     sides = {name: Side(q, spelling, given) for name, spelling in {"ours": our_node, **spellings}.items()}
     for name, side in sides.items():
         check(q, name, side, given)
-    runs = {name: max(1, round(SAMPLE_SECONDS / side.seconds(2))) for name, side in sides.items()}
+    once = {name: side.seconds(2) for name, side in sides.items()}
+    runs = {name: max(1, round(SAMPLE_SECONDS / seconds)) for name, seconds in once.items()}
+    rounds = int(CELL_SECONDS / sum(2 * SAMPLE_SECONDS + 2 * seconds for seconds in once.values()))
     took: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(ROUNDS if q.threads == 1 else ROUNDS // 2):
+    for _ in range(max(3, min(rounds, ROUNDS if q.threads == 1 else ROUNDS // 2))):
         for name, side in sides.items():
             if q.threads > 1:
                 time.sleep(SPINNING_SECONDS)
@@ -253,8 +254,8 @@ def measure(q: Question) -> Cell | None:
     return Cell(q.form, q.dtype.name, q.rows, q.width, q.threads, q.chain, ours, best, theirs, ours / best)
 
 
-def lines(cells: list[Cell]) -> Iterator[str]:
-    """Geometric means."""
+def means(cells: list[Cell]) -> Iterator[str]:
+    """One line per form, type and number of threads."""
     groups: dict[tuple[str, str, int], list[float]] = {}
     for cell in cells:
         groups.setdefault((cell.form, cell.dtype, cell.threads), []).append(cell.ratio)
@@ -266,8 +267,8 @@ def lines(cells: list[Cell]) -> Iterator[str]:
 def show(cell: Cell) -> str:
     """One line."""
     shape = f"{cell.rows}x{cell.width}" + (f" chain of {cell.chain}" if cell.chain > 1 else "")
-    times = f"{cell.ours_us:12.2f} {cell.theirs_us:12.2f} us  {cell.ratio:6.3f}"
-    return f"{cell.form:9}{cell.dtype:9}{cell.threads} {shape:21}{times}  {cell.theirs}"
+    where = f"{cell.form:9}{cell.dtype:9}{cell.threads} {shape:21}"
+    return f"{where}{cell.ours_us:12.2f} {cell.theirs_us:12.2f} us  {cell.ratio:6.3f}  {cell.theirs}"
 
 
 def main() -> None:
@@ -284,14 +285,13 @@ def main() -> None:
     built, cpus = library.info(), sorted(os.sched_getaffinity(0))
     machine = f"{built.isa_active}, onnxruntime {built.onnxruntime_version}, processors {cpus}"
     out = sys.stderr if args.json else sys.stdout
-    print(machine, "     ours, theirs, ours / theirs", sep="\n", file=out)
-    cells = []
+    print(f"{machine}: ours, theirs, ours / theirs", file=out)
+    cells: list[Cell] = []
     for threads, form, dtype, (rows, width, chain) in itertools.product(args.threads, args.form, args.dtype, grid):
-        cell = measure(Question(form, DType[dtype], rows, width, threads, chain))
-        if cell:
+        if cell := measure(Question(form, DType[dtype], rows, width, threads, chain)):
             cells.append(cell)
             print(show(cell), file=out, flush=True)
-    print(*lines(cells), sep="\n", file=out)
+    print(*means(cells), sep="\n", file=out)
     if args.json:
         print(json.dumps({"schema_version": 1, "machine": machine, "cells": [asdict(cell) for cell in cells]}))
 
