@@ -293,6 +293,37 @@ def test_bits_do_not_depend_on_the_split(isa, dtype, form, axes):
 @isas
 @types
 @pytest.mark.parametrize("form", abi.FORMS)
+@pytest.mark.parametrize(
+    ("shape", "axes", "scale"),
+    [((2, 131072), (-1,), (131072,)), ((1, 600011), (-1,), (1,)), ((3, 2, 277, 301), (0, 2, 3), (3, 1, 277, 301))],
+    ids=str,
+)
+def test_bits_of_wide_rows_do_not_depend_on_who_sums_which_chunk(isa, dtype, form, shape, axes, scale):
+    """In one call, row by row, in chunks as threads share them, in place, streamed; on every instruction set."""
+    x, second = samples(shape, dtype), None if form == "plain" else seconds(shape, dtype)
+    norm = Norm(form=form, isa=isa, axes=axes, streaming=0)
+    whole, total = run(norm, x, second, scales(scale))
+    changes = (
+        {"split": 1},
+        {"split": -1},
+        {"split": -5},
+        {"split": -3, "in_place": True},
+        {"split": -7, "streaming": 1},
+    )
+    for change in (*changes, *[{"isa": "avx2"}] * (isa == "avx512")):
+        got, got_total = run(dataclasses.replace(norm, **change), x, second, scales(scale))
+        assert same_bits(got, whole)
+        assert total is None or same_bits(got_total, total)
+    added = x if total is None else total
+    zeros = np.zeros_like(x) if form == "skip" else second
+    bound = reference.bound(OPS[form], x.size, x.dtype, attributes(norm), additions=16)
+    wanted = exact(norm, added, zeros, scales(scale))
+    assert reference.ulps(whole, wanted, x.dtype).max() <= bound.ulps
+
+
+@isas
+@types
+@pytest.mark.parametrize("form", abi.FORMS)
 @pytest.mark.parametrize("shape", [(40, 64), (5, 4096), (9, 100)], ids=str)
 def test_bits_do_not_depend_on_streaming(isa, dtype, form, shape):
     for stash in spec.STASH_TYPES:

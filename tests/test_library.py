@@ -134,14 +134,22 @@ def test_constant_scale_gives_the_bits_of_a_fed_one(op):
 
 
 @ops
-@pytest.mark.parametrize("axes", [[-1], [0]], ids=["rows", "columns"])
-def test_bits_do_not_depend_on_threads_or_batch(op, axes):
-    x = values((64, 2048))
+@pytest.mark.parametrize(
+    ("shape", "axes", "part"),
+    [
+        ((64, 2048), [-1], slice(5, 23)),
+        ((64, 2048), [0], slice(5, 23)),
+        # Rows that threads share.
+        *(((rows, width), [-1], slice(rows - 1, rows)) for rows, width in ((1, 131072), (2, 262144), (3, 200003))),
+    ],
+    ids=str,
+)
+def test_bits_do_not_depend_on_threads_or_batch(op, shape, axes, part):
+    x = values(shape)
     proto = one_norm(op, scale=values(1, seed=1), axes=axes)
     feeds = feeds_of(op, x)
     results = [execute(proto, feeds, threads=threads)[0] for threads in (1, 2, 4)]
     assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
-    part = slice(5, 23)
     cut = {name: np.ascontiguousarray(a[part] if axes == [-1] else a[:, part]) for name, a in feeds.items()}
     whole = results[0][part] if axes == [-1] else results[0][:, part]
     assert execute(proto, cut)[0].tobytes() == np.ascontiguousarray(whole).tobytes()
@@ -387,4 +395,6 @@ def test_slot_numbers_of_the_official_header():
     table = abi.function_table(text)
     slots = dict(re.findall(r"^  (\w+) = (\d+),$", ours[ours.index("enum class Slot") :], re.MULTILINE))
     assert len(slots) > 20
-    assert {name: table.index(name) for name in slots} == {name: int(slot) for name, slot in slots.items()}
+    # An older header ends before the slots that the library uses where they are there.
+    known = {name: int(slot) for name, slot in slots.items() if int(slot) < len(table)}
+    assert {name: table.index(name) for name in known} == known

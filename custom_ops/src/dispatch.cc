@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <thread>
 
 #include "spec.h"
 
@@ -57,24 +58,27 @@ const KernelSet* select_kernel_set(std::string* error) {
   return select_kernel_set(forced ? forced : "", error);
 }
 
+int64_t processors() {
+  static const int64_t count = std::max(1U, std::thread::hardware_concurrency());
+  return count;
+}
+
 bool should_stream(const Problem& problem) {
-  // One processor's share of the last-level cache, in bytes read and written. Virtual machines
-  // state up to ten times what they have, and at 12 MB streaming was 1.5-2 x faster where 32 MB are
-  // real.
-  static const int64_t share = [] {
+  // Half of the last-level cache, which the next node finds Y in otherwise. By itself a norm is up
+  // to 1.4 x faster from 4 MB of Y on, but a norm and a Neg after it take (two threads, 32 MB of
+  // cache) 2.5 x as long at 4 MB, 1.5 x at 8 MB, and less only from 16 MB on. Virtual machines
+  // state up to ten times the cache they have.
+  static const int64_t least = [] {
     int64_t cache = 0;
 #ifdef _SC_LEVEL3_CACHE_SIZE
     cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
 #endif
-    const int64_t processors = std::max(1L, sysconf(_SC_NPROCESSORS_ONLN));
-    return std::clamp<int64_t>(cache / processors, 2 << 20, 8 << 20);
+    return std::clamp<int64_t>(cache / 2, 4 << 20, 16 << 20);
   }();
   const bool in_place = problem.y == problem.x || problem.y == problem.second;
   const Layout& layout = problem.layout;
-  const int64_t streams = 2 + (problem.second != nullptr) + (problem.sum != nullptr);
-  const int64_t bytes = streams * layout.kept.count * layout.averaged * size_of(problem.type);
-  // 16-bit rows are bound by conversion and gain only where all of it comes from memory.
-  return !in_place && !layout.columns && bytes > (size_of(problem.type) < 4 ? 4 * share : share);
+  const int64_t bytes = layout.kept.count * layout.averaged * size_of(problem.type);
+  return !in_place && bytes >= least;
 }
 
 }  // namespace rmsnorm

@@ -18,6 +18,9 @@ const KernelSet* select_kernel_set(const std::string& name, std::string* error);
 // As above, with the name from the environment variable (spec.h), read anew at every call.
 const KernelSet* select_kernel_set(std::string* error);
 
+// Processors that this process may use; a session's pool has seldom more threads, and does not say.
+int64_t processors();
+
 // Whether Y of this problem should pass the caches by.
 bool should_stream(const Problem& problem);
 

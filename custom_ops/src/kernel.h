@@ -27,6 +27,14 @@ constexpr int kMaxWalk = 16;
 // came near copy speed, and 2 KiB of double sums, which stay in L1.
 constexpr int64_t kTile = 256;
 
+// A row of so many elements is summed in chunks, whoever sums it, so that threads may share one row
+// and the bits stay the same. The chunks depend on the width alone: whole steps of every sum, 32
+// KiB of float32 or more (what is worth handing to a thread), few enough for everybody who finishes
+// one to add up all of them.
+constexpr int64_t kWideRow = 131072;
+constexpr int64_t kChunkElements = 8192;
+constexpr int64_t kMostChunks = 64;
+
 // Nested loops over strided dimensions, outermost first; strides are in elements.
 struct Walk {
   int32_t rank = 0;
@@ -54,6 +62,16 @@ struct Layout {
   int64_t items() const { return kept.count * tiles(); }
   int64_t item_elements() const {
     return columns ? reduced.count * (inner < kTile ? inner : kTile) : averaged;
+  }
+
+  bool is_wide() const { return !columns && averaged >= kWideRow; }
+  int64_t chunk_elements() const {
+    const int64_t step = kChunkElements * kMostChunks;
+    return (averaged + step - 1) / step * kChunkElements;
+  }
+  int64_t chunks() const {
+    const int64_t elements = chunk_elements();
+    return (averaged + elements - 1) / elements;
   }
 };
 
@@ -86,6 +104,11 @@ struct Problem {
 struct KernelSet {
   const char* name;
   void (*run)(const Problem& problem, int64_t begin, int64_t end);
+  // What run() does to wide rows, in two halves, over chunks [begin, end) of all rows: the first
+  // leaves the sum of every chunk, the second needs those of every row it touches. sums[0] is that
+  // of the first chunk of the row that `begin` is in.
+  void (*sum_chunks)(const Problem& problem, int64_t begin, int64_t end, double* sums);
+  void (*finish_chunks)(const Problem& problem, int64_t begin, int64_t end, const double* sums);
   // Any element type to any other, rounded once.
   void (*convert)(Element from, const void* source, Element to, void* target, int64_t count);
 };

@@ -13,29 +13,33 @@ struct Group {
   bool reduced;
 };
 
-// One flag per dimension; the text of an error otherwise.
-std::variant<std::vector<bool>, std::string> reduced_dimensions(const Shape& x, const Shape& axes) {
-  const int64_t rank = int64_t(x.size());
-  const std::string where = "X of shape " + to_text(x);
-  if (rank == 0) return "expected X of rank 1 or more, got a scalar (rank 0)";
-  if (axes.empty()) return "expected at least one axis, got an empty list of axes";
-  std::vector<bool> reduced(x.size(), false);
-  for (const int64_t axis : axes) {
-    if (axis < -rank || axis >= rank) {
-      return "expected axes from " + std::to_string(-rank) + " to " + std::to_string(rank - 1) +
-             " for " + where + ", got axis " + std::to_string(axis);
-    }
-    const size_t index = size_t(axis < 0 ? axis + rank : axis);
-    if (reduced[index]) {
-      return "expected each axis once, got axes " + to_text(axes) + ", which name axis " +
-             std::to_string(index) + " of " + where + " twice";
-    }
-    reduced[index] = true;
-  }
-  return reduced;
+// One that does not fit into two walks and the innermost run, to see that it does not.
+constexpr int kMostGroups = kMaxWalk + 2;
+
+size_t index_of(int64_t axis, size_t rank) {
+  return size_t(axis < 0 ? axis + int64_t(rank) : axis);
 }
 
-std::string check_scale(const Shape& x, const Shape& scale) {
+std::string check_axes(Dims x, Dims axes) {
+  const int64_t rank = int64_t(x.size());
+  if (rank == 0) return "expected X of rank 1 or more, got a scalar (rank 0)";
+  if (axes.empty()) return "expected at least one axis, got an empty list of axes";
+  for (const int64_t* axis = axes.begin(); axis != axes.end(); ++axis) {
+    if (*axis < -rank || *axis >= rank) {
+      return "expected axes from " + std::to_string(-rank) + " to " + std::to_string(rank - 1) +
+             " for X of shape " + to_text(x) + ", got axis " + std::to_string(*axis);
+    }
+    const size_t index = index_of(*axis, x.size());
+    const auto same = [&](int64_t other) { return index_of(other, x.size()) == index; };
+    if (std::any_of(axes.begin(), axis, same)) {
+      return "expected each axis once, got axes " + to_text(axes) + ", which name axis " +
+             std::to_string(index) + " of X of shape " + to_text(x) + " twice";
+    }
+  }
+  return "";
+}
+
+std::string check_scale(Dims x, Dims scale) {
   bool fits = scale.size() <= x.size();
   for (size_t i = 1; fits && i <= scale.size(); ++i) {
     const int64_t have = scale[scale.size() - i];
@@ -46,27 +50,30 @@ std::string check_scale(const Shape& x, const Shape& scale) {
          " without widening it, got scale of shape " + to_text(scale);
 }
 
-std::vector<Group> collapse(const Shape& x, const std::vector<bool>& reduced, const Shape& scale) {
-  std::vector<Group> groups;  // innermost first
+// Innermost first; how many, at most kMostGroups.
+int collapse(Dims x, Dims axes, Dims scale, Group* groups) {
+  int count = 0;
   int64_t x_stride = 1, scale_stride = 1;
   for (size_t i = 1; i <= x.size(); ++i) {
-    const int64_t size = x[x.size() - i];
+    const size_t index = x.size() - i;
+    const int64_t size = x[index];
     const int64_t scale_size = i <= scale.size() ? scale[scale.size() - i] : 1;
     const int64_t step = scale_size == 1 ? 0 : scale_stride;
     scale_stride *= scale_size;
     if (size == 1) continue;
-    const bool is_reduced = reduced[x.size() - i];
-    Group* inner = groups.empty() ? nullptr : &groups.back();
-    if (inner && inner->reduced == is_reduced && inner->scale * inner->size == step) {
+    const bool reduced = std::any_of(
+        axes.begin(), axes.end(), [&](int64_t axis) { return index_of(axis, x.size()) == index; });
+    Group* inner = count > 0 ? groups + count - 1 : nullptr;
+    if (inner && inner->reduced == reduced && inner->scale * inner->size == step) {
       inner->size *= size;
     } else {
-      groups.push_back({size, x_stride, step, is_reduced});
+      if (count == kMostGroups) break;
+      groups[count++] = {size, x_stride, step, reduced};
     }
     x_stride *= size;
   }
-  if (groups.empty()) groups.push_back({1, 1, 0, true});
-  std::reverse(groups.begin(), groups.end());
-  return groups;
+  if (count == 0) groups[count++] = {1, 1, 0, true};
+  return count;
 }
 
 void append(Walk* walk, const Group& group) {
@@ -79,38 +86,49 @@ void append(Walk* walk, const Group& group) {
 
 }  // namespace
 
-std::string to_text(const Shape& shape) {
+int64_t Dims::elements() const {
+  int64_t product = 1;
+  for (const int64_t size : *this) product *= size;
+  return product;
+}
+
+bool Dims::operator==(Dims other) const {
+  bool same = count == other.count;
+  for (size_t i = 0; same && i < count; ++i) same = data[i] == other.data[i];
+  return same;
+}
+
+std::string to_text(Dims shape) {
   std::string text;
   for (const int64_t size : shape) text += (text.empty() ? "" : ", ") + std::to_string(size);
   return "[" + text + "]";
 }
 
-std::variant<Layout, std::string> plan_layout(const Shape& x, const Shape& axes,
-                                              const Shape& scale) {
-  const auto checked = reduced_dimensions(x, axes);
-  if (const auto* error = std::get_if<std::string>(&checked)) return *error;
-  const std::string widens = check_scale(x, scale);
-  if (!widens.empty()) return widens;
-  Layout layout;
-  for (const int64_t size : scale) layout.scale_elements *= size;
+std::string plan_layout(Dims x, Dims axes, Dims scale, Layout* layout) {
+  std::string error = check_axes(x, axes);
+  if (error.empty()) error = check_scale(x, scale);
+  if (!error.empty()) return error;
+  layout->scale_elements = scale.elements();
   if (std::count(x.begin(), x.end(), 0) > 0) {
-    layout.kept.count = 0;
-    return layout;
+    layout->kept.count = 0;
+    return "";
   }
-  std::vector<Group> groups = collapse(x, std::get<std::vector<bool>>(checked), scale);
-  const Group inner = groups.back();
-  groups.pop_back();
-  if (groups.size() > size_t(kMaxWalk)) {
+  Group groups[kMostGroups];
+  const int count = collapse(x, axes, scale, groups);
+  if (count > kMaxWalk + 1) {
     return "expected at most " + std::to_string(kMaxWalk + 1) +
            " alternations of reduced and kept dimensions, got X of shape " + to_text(x) +
            " with axes " + to_text(axes);
   }
-  layout.columns = !inner.reduced;
-  layout.inner = inner.size;
-  layout.inner_scale = inner.scale;
-  for (const Group& group : groups) append(group.reduced ? &layout.reduced : &layout.kept, group);
-  layout.averaged = layout.reduced.count * (inner.reduced ? inner.size : 1);
-  return layout;
+  const Group& inner = groups[0];
+  layout->columns = !inner.reduced;
+  layout->inner = inner.size;
+  layout->inner_scale = inner.scale;
+  for (int i = count - 1; i > 0; --i) {
+    append(groups[i].reduced ? &layout->reduced : &layout->kept, groups[i]);
+  }
+  layout->averaged = layout->reduced.count * (inner.reduced ? inner.size : 1);
+  return "";
 }
 
 }  // namespace rmsnorm

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <string>
-#include <variant>
 #include <vector>
 
 #include "kernel.h"
@@ -11,10 +10,29 @@ namespace rmsnorm {
 
 using Shape = std::vector<int64_t>;
 
-std::string to_text(const Shape& shape);
+// A shape or a list of axes that belongs to someone else: a plan is made at every call of a node,
+// and a node of one short row takes less time than a few allocations.
+struct Dims {
+  Dims() = default;
+  Dims(const int64_t* data, size_t count) : data(data), count(count) {}
+  Dims(const Shape& shape) : Dims(shape.data(), shape.size()) {}
 
-// The layout, or one sentence about what was expected and what came.
-std::variant<Layout, std::string> plan_layout(const Shape& x, const Shape& axes,
-                                              const Shape& scale);
+  size_t size() const { return count; }
+  bool empty() const { return count == 0; }
+  int64_t operator[](size_t index) const { return data[index]; }
+  const int64_t* begin() const { return data; }
+  const int64_t* end() const { return data + count; }
+  int64_t elements() const;
+  bool operator==(Dims other) const;
+  bool operator!=(Dims other) const { return !(*this == other); }
+
+  const int64_t* data = nullptr;
+  size_t count = 0;
+};
+
+std::string to_text(Dims shape);
+
+// Fills the layout. Empty, or one sentence about what was expected and what came.
+std::string plan_layout(Dims x, Dims axes, Dims scale, Layout* layout);
 
 }  // namespace rmsnorm

@@ -34,14 +34,13 @@ std::string with_problem(const char* isa, const TestProblem& t, Body body) {
   const Shape x(t.shape, t.shape + t.rank);
   const Shape axes(t.axes, t.axes + t.axis_count);
   const Shape scale(t.scale_shape, t.scale_shape + t.scale_rank);
-  const auto plan = plan_layout(x, axes, scale);
-  if (const auto* text = std::get_if<std::string>(&plan)) return *text;
   Problem p;
+  error = plan_layout(x, axes, scale, &p.layout);
+  if (!error.empty()) return error;
   p.form = Form(t.form);
   p.type = Element(t.type);
   p.settings = {t.epsilon,        t.epsilon_outside,     t.floor,
                 Element(t.stash), Element(t.normalized), Element(t.scaled)};
-  p.layout = std::get<Layout>(plan);
   p.x = t.x;
   p.second = t.second;
   p.y = t.y;
@@ -60,6 +59,20 @@ std::string with_problem(const char* isa, const TestProblem& t, Body body) {
   p.streaming = t.streaming < 0 ? should_stream(p) : t.streaming > 0;
   body(*kernels, p);
   return "";
+}
+
+// As several threads would do it, the last one first.
+void run_chunks(const KernelSet& kernels, const Problem& p, int64_t step) {
+  const int64_t chunks = p.layout.chunks(), all = p.layout.items() * chunks;
+  std::vector<double> sums(static_cast<size_t>(all));
+  const auto backwards = [&](auto half) {
+    for (int64_t begin = (all - 1) / step * step; begin >= 0; begin -= step) {
+      const int64_t end = begin + step < all ? begin + step : all;
+      half(p, begin, end, sums.data() + begin / chunks * chunks);
+    }
+  };
+  backwards(kernels.sum_chunks);
+  backwards(kernels.finish_chunks);
 }
 
 void copy_streaming(void* to, const void* from, int64_t bytes) {
@@ -90,6 +103,7 @@ const char* rmsnorm_test_isas() {
 
 const char* rmsnorm_test_run(const char* isa, const TestProblem* t) {
   return say(with_problem(isa, *t, [&](const KernelSet& kernels, const Problem& p) {
+    if (t->split < 0) return run_chunks(kernels, p, -t->split);
     const int64_t items = p.layout.items();
     const int64_t step = t->split > 0 ? t->split : items + 1;
     for (int64_t begin = 0; begin < items; begin += step) {
@@ -121,10 +135,10 @@ double rmsnorm_bench_copy(void* to, const void* from, int64_t bytes, int32_t str
 
 const char* rmsnorm_test_layout(const int64_t* x, int64_t rank, const int64_t* axes,
                                 int64_t axis_count, const int64_t* scale, int64_t scale_rank) {
-  const auto plan = plan_layout(Shape(x, x + rank), Shape(axes, axes + axis_count),
-                                Shape(scale, scale + scale_rank));
-  if (const auto* text = std::get_if<std::string>(&plan)) return say(*text);
-  const Layout& layout = std::get<Layout>(plan);
+  Layout layout;
+  const std::string error = plan_layout(Dims(x, size_t(rank)), Dims(axes, size_t(axis_count)),
+                                        Dims(scale, size_t(scale_rank)), &layout);
+  if (!error.empty()) return say(error);
   return say(std::string(layout.columns ? "columns" : "rows") + " kept " +
              std::to_string(layout.kept.rank) + " reduced " + std::to_string(layout.reduced.rank) +
              " inner " + std::to_string(layout.inner) + " step " +

@@ -11,7 +11,7 @@ struct TestProblem {
   int64_t rank, axis_count, scale_rank;
   const void *x, *second, *scale;
   void *y, *sum;
-  int64_t split;      // items per kernel call, 0 for all at once
+  int64_t split;      // items per kernel call, 0 for all at once, -n for n chunks of wide rows
   int32_t streaming;  // 1 yes, 0 no, -1 as in a session
 };
 

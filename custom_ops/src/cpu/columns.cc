@@ -82,29 +82,18 @@ struct Passes {
     }
   }
 
-  // Short runs that follow one another without a gap: `fold` of them count as one of as many
-  // columns, whose sums are added up in the end.
+  // Short runs that follow one another without a gap: in pass 2, `fold` of them are one. Not in
+  // pass 1, where the order of the additions would depend on how many columns there are.
   void run_folded(const Cursor& kept, int fold, Factors<S>* factors, float* inverse,
                   bool more) const {
     const Layout& layout = p.layout;
     const int inner = int(layout.inner), width = fold * inner;
     const int64_t count = layout.reduced.count, whole = count / fold;
     const int rest = int(count % fold) * inner;
+    double total[kMost];
+    sum(stage, Tile<S>{layout.reduced, kept.x, inner, nullptr, 0, 0}, total);
     Walk walk = layout.reduced;
-    walk.size[0] = walk.count = whole;
-    walk.x[0] = width;
-    double total[kMost], part[kMost];
-    sum(stage, Tile<S>{walk, kept.x, width, nullptr, 0, 0}, total);
     walk.size[0] = walk.count = 1;
-    if (rest) {
-      sum(stage, Tile<S>{walk, kept.x + whole * width, rest, nullptr, 0, 0}, part);
-      add(total, part, rest);
-    }
-    for (int left = fold; left > 1;) {
-      const int half = (left + 1) / 2;
-      add(total, total + half * inner, (left - half) * inner);
-      left = half;
-    }
     S high[kMost], low[kMost];
     reciprocals(p, total, inner, high, low);
     if (inverse) copy(inverse, high, inner);
@@ -128,17 +117,13 @@ struct Passes {
     }
   }
 
-  static void add(double* __restrict to, const double* __restrict from, int count) {
-    for (int c = 0; c < count; ++c) to[c] += from[c];
-  }
-
   static void copy(float* to, const S* from, int count) {
     for (int c = 0; c < count; ++c) to[c] = float(from[c]);
   }
 };
 
 // How many runs make whole vectors of 64 bytes, and a few of them; 1 where the runs do by
-// themselves, or do not follow one another. It depends on the layout alone, as the sums do.
+// themselves, or do not follow one another.
 template <class S>
 int fold_of(const Layout& layout) {
   constexpr int kLine = 64 / int(sizeof(S));

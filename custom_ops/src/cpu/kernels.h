@@ -11,6 +11,13 @@ void rows(const Problem& problem, int64_t begin, int64_t end);
 template <class T, class S>
 void columns(const Problem& problem, int64_t begin, int64_t end);
 
+// The halves of a wide row; see KernelSet.
+template <class T, class S>
+void sum_chunks(const Problem& problem, int64_t begin, int64_t end, double* sums);
+
+template <class T, class S>
+void finish_chunks(const Problem& problem, int64_t begin, int64_t end, const double* sums);
+
 #define RMSNORM_INSTANTIATE(kernel)                                         \
   template void kernel<float, float>(const Problem&, int64_t, int64_t);     \
   template void kernel<Half, float>(const Problem&, int64_t, int64_t);      \

@@ -15,23 +15,68 @@ struct Stash<true> {
 template <bool kDouble>
 using StashOf = typename Stash<kDouble>::Type;
 
+// The C++ types of a problem, as a value.
 template <class T, class S>
-void run_typed(const Problem& p, int64_t begin, int64_t end) {
-  p.layout.columns ? columns<T, S>(p, begin, end) : rows<T, S>(p, begin, end);
+struct Types {
+  using X = T;
+  using Stash = S;
+};
+
+template <class S, class Body>
+inline void with_stash(Element type, Body body) {
+  switch (type) {
+    case Element::kFloat32:
+      return body(Types<float, S>{});
+    case Element::kFloat16:
+      return body(Types<Half, S>{});
+    case Element::kBFloat16:
+      return body(Types<BFloat16, S>{});
+    case Element::kFloat64:
+      return body(Types<double, S>{});
+  }
 }
 
-template <class S>
-void run_stashed(const Problem& p, int64_t begin, int64_t end) {
-  switch (p.type) {
-    case Element::kFloat32:
-      return run_typed<float, S>(p, begin, end);
-    case Element::kFloat16:
-      return run_typed<Half, S>(p, begin, end);
-    case Element::kBFloat16:
-      return run_typed<BFloat16, S>(p, begin, end);
-    case Element::kFloat64:
-      return run_typed<double, S>(p, begin, end);
+template <class Body>
+inline void with_types(const Problem& p, Body body) {
+  p.settings.stash == Element::kFloat64 ? with_stash<double>(p.type, body)
+                                        : with_stash<float>(p.type, body);
+}
+
+template <class T, class S>
+void wide_rows(const Problem& p, int64_t begin, int64_t end) {
+  const int64_t chunks = p.layout.chunks();
+  for (; begin < end; ++begin) {
+    double sums[kMostChunks];
+    sum_chunks<T, S>(p, begin * chunks, (begin + 1) * chunks, sums);
+    finish_chunks<T, S>(p, begin * chunks, (begin + 1) * chunks, sums);
   }
+}
+
+void run(const Problem& p, int64_t begin, int64_t end) {
+  with_types(p, [&](auto types) {
+    using T = typename decltype(types)::X;
+    using S = typename decltype(types)::Stash;
+    if (p.layout.columns) {
+      columns<T, S>(p, begin, end);
+    } else if (p.layout.is_wide()) {
+      wide_rows<T, S>(p, begin, end);
+    } else {
+      rows<T, S>(p, begin, end);
+    }
+  });
+}
+
+void run_sum_chunks(const Problem& p, int64_t begin, int64_t end, double* sums) {
+  with_types(p, [&](auto types) {
+    sum_chunks<typename decltype(types)::X, typename decltype(types)::Stash>(p, begin, end, sums);
+  });
+}
+
+void run_finish_chunks(const Problem& p, int64_t begin, int64_t end, const double* sums) {
+  with_types(p, [&](auto types) {
+    finish_chunks<typename decltype(types)::X, typename decltype(types)::Stash>(p, begin, end,
+                                                                                sums);
+  });
 }
 
 template <class From, class To>
@@ -73,17 +118,13 @@ void convert(Element from, const void* source, Element to, void* target, int64_t
   }
 }
 
-void run(const Problem& p, int64_t begin, int64_t end) {
-  p.settings.stash == Element::kFloat64 ? run_stashed<double>(p, begin, end)
-                                        : run_stashed<float>(p, begin, end);
-}
-
 }  // namespace
 
 #define RMSNORM_NAME_OF(isa) #isa
 #define RMSNORM_NAME(isa) RMSNORM_NAME_OF(isa)
 
 extern const KernelSet kKernels;
-const KernelSet kKernels = {RMSNORM_NAME(RMSNORM_ISA), run, convert};
+const KernelSet kKernels = {RMSNORM_NAME(RMSNORM_ISA), run, run_sum_chunks, run_finish_chunks,
+                            convert};
 
 }  // namespace rmsnorm::RMSNORM_ISA

@@ -89,7 +89,11 @@ enum class Slot : int {
   ShapeInferContext_GetInputTypeShape = 268,
   ShapeInferContext_SetOutputTypeShape = 270,
   KernelContext_ParallelFor = 274,
+  GetTensorElementTypeAndShapeDataReference = 414,
 };
+
+// Version of the interface with which the last slot came.
+constexpr int kLendsShapes = 24;
 
 template <Slot>
 struct Signature;
@@ -135,6 +139,8 @@ RMSNORM_SLOT(ShapeInferContext_SetOutputTypeShape, Status*, const ShapeInferCont
              const TensorInfo*)
 RMSNORM_SLOT(KernelContext_ParallelFor, Status*, const KernelContext*, void (*)(void*, size_t),
              size_t, size_t, void*)
+RMSNORM_SLOT(GetTensorElementTypeAndShapeDataReference, Status*, const Value*, int*,
+             const int64_t**, size_t*)
 
 #undef RMSNORM_SLOT
 

@@ -18,7 +18,12 @@ struct InvalidArgument : std::runtime_error {
 
 class Api {
  public:
-  explicit Api(const ApiTable* table) : slots_(reinterpret_cast<void* const*>(table)) {}
+  // A table holds the slots that came up to its version.
+  Api(const ApiTable* table, int version)
+      : slots_(reinterpret_cast<void* const*>(table)), version_(version) {}
+
+  // Whether a slot beyond the version that this library asks for is there.
+  bool lends_shapes() const { return version_ >= kLendsShapes; }
 
   template <Slot kSlot, class... Arguments>
   auto raw(Arguments... arguments) const {
@@ -54,18 +59,24 @@ class Api {
   }
 
  private:
-  void check(Status* status) const;
+  void check(Status* status) const {
+    if (status) fail(status);
+  }
+  [[noreturn]] void fail(Status* status) const;
 
   void* const* slots_;
+  int version_;
 };
 
 // A tensor of a kernel call or a constant input.
 struct Tensor {
-  Shape shape;
-  int element_type = 0;
-  void* data = nullptr;
+  Tensor() = default;
+  Tensor(Tensor&&) = default;
+  Tensor& operator=(Tensor&&) = default;
 
-  int64_t elements() const;
+  Dims shape;  // onnxruntime's own, or `copy` where an older one only gives copies
+  void* data = nullptr;
+  Shape copy;
 };
 
 Tensor read_tensor(const Api& api, const Value* value);

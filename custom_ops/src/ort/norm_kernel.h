@@ -23,21 +23,25 @@ class NormKernel {
   void create(const KernelInfo* info);
   void take_constant_scale(const KernelInfo* info);
   void run(KernelContext* context) const;
-  Shape axes_to_the_end(const Shape& x) const;
-  void check_addends(const Tensor& x, const Tensor& second, const Tensor& bias) const;
+  void check_addends(Dims x, const Tensor& second, const Tensor& bias) const;
+  const Value* value_of(KernelContext* context, size_t index) const;
+  void* data_of(const Value* value) const;
   Tensor input(KernelContext* context, size_t index) const;
   Tensor optional_input(KernelContext* context, size_t index) const;
-  void* output(KernelContext* context, size_t index, const Shape& shape) const;
+  void* output(KernelContext* context, size_t index, Dims shape) const;
   Bytes in_stash_type(const Tensor& scale) const;
-  void launch(KernelContext* context, const Problem& problem, const Staging& staging) const;
 
   const NormOp& op_;
   Api api_;
   std::string node_;
   Attributes attributes_;
   const KernelSet* kernels_ = nullptr;
-  Bytes constant_scale_;  // set when the scale is known at creation and not all ones
+  size_t outputs_ = 1;  // that the node may have; some of them may be left out
+  // What is known of a constant scale. Its values are onnxruntime's where they have the stash type.
+  bool scale_is_constant_ = false;
   bool scale_is_ones_ = false;
+  Shape scale_shape_;
+  Bytes constant_scale_;
 };
 
 }  // namespace rmsnorm::ort

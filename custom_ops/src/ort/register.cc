@@ -15,10 +15,11 @@ namespace {
 // output gets no shape: it runs, but is not computed in place.
 constexpr int kChecksOutputs = 28;
 
-bool checks_outputs(const ApiBase& base) {
+// Of its interface, which has counted like the releases of 1.x since 1.0.
+int version_of(const ApiBase& base) {
   int major = 0, minor = 0;
   const int read = std::sscanf(base.GetVersionString(), "%d.%d", &major, &minor);
-  return read == 2 && (major > 1 || minor >= kChecksOutputs);
+  return read != 2 ? 0 : major > 1 ? INT32_MAX : minor;
 }
 
 constexpr Element kTypes[] = {Element::kFloat32, Element::kFloat16, Element::kBFloat16,
@@ -87,12 +88,12 @@ struct Domain {
 };
 
 struct Registry {
-  Registry(const ApiTable* table, bool infers_optional)
-      : api(table),
+  Registry(const ApiTable* table, int version)
+      : api(table, version),
         info(api),
-        ours(api, infers_optional, spec::kDomain, our_kinds()),
-        onnx(api, infers_optional, "", onnx_kinds()),
-        microsoft(api, infers_optional, "com.microsoft", microsoft_kinds()) {
+        ours(api, version >= kChecksOutputs, spec::kDomain, our_kinds()),
+        onnx(api, version >= kChecksOutputs, "", onnx_kinds()),
+        microsoft(api, version >= kChecksOutputs, "com.microsoft", microsoft_kinds()) {
     api.call<Slot::CustomOpDomain_Add>(ours.handle, static_cast<const CustomOp*>(&info));
   }
 
@@ -124,12 +125,12 @@ struct Registry {
   Domain ours, onnx, microsoft;
 };
 
-Registry& registry_of(const ApiBase& base, const ApiTable* table) {
+Registry& registry_of(const ApiTable* table, int version) {
   static std::mutex mutex;
   static auto& registries = *new std::map<const ApiTable*, Registry*>;
   const std::lock_guard<std::mutex> lock(mutex);
   Registry*& registry = registries[table];
-  if (!registry) registry = new Registry(table, checks_outputs(base));
+  if (!registry) registry = new Registry(table, version);
   return *registry;
 }
 
@@ -137,7 +138,7 @@ Status* too_old(const ApiBase& base) {
   const std::string text = std::string("rmsnorm_onnx needs onnxruntime 1.") +
                            std::to_string(spec::kOrtApiVersion) + " or newer, this is " +
                            base.GetVersionString();
-  return Api(base.GetApi(1)).raw<Slot::CreateStatus>(int(kFail), text.c_str());
+  return Api(base.GetApi(1), 1).raw<Slot::CreateStatus>(int(kFail), text.c_str());
 }
 
 }  // namespace
@@ -146,8 +147,12 @@ Status* too_old(const ApiBase& base) {
 extern "C" __attribute__((visibility("default"))) rmsnorm::ort::Status* RegisterCustomOps(
     rmsnorm::ort::SessionOptions* options, const rmsnorm::ort::ApiBase* base) {
   using namespace rmsnorm::ort;
-  const ApiTable* table = base->GetApi(rmsnorm::spec::kOrtApiVersion);
+  // A version that is not there would be refused, and complained about on the console.
+  const int version = version_of(*base);
+  const bool lends_shapes = version >= kLendsShapes;
+  const ApiTable* table =
+      base->GetApi(lends_shapes ? uint32_t(kLendsShapes) : rmsnorm::spec::kOrtApiVersion);
   if (!table) return too_old(*base);
-  const Api api(table);
-  return api.guard([&] { registry_of(*base, table).add_to(options); });
+  const Api api(table, version);
+  return api.guard([&] { registry_of(table, version).add_to(options); });
 }

@@ -39,7 +39,7 @@ void Staging::retype(Problem* problem, Element result) {
   if (result_ != stash_) {
     const Layout& layout = problem->layout;
     const int64_t norms = layout.kept.count * (layout.columns ? layout.inner : 1);
-    scratch_.reset(new char[size_t(norms * layout.averaged * size_of(stash_))]);
+    scratch_ = make_bytes(norms * layout.averaged * size_of(stash_));
     target_ = scratch_.get();
   }
   problem->type = stash_;

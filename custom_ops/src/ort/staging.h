@@ -3,13 +3,23 @@
 #pragma once
 
 #include <memory>
+#include <new>
 
 #include "../kernel.h"
 
 namespace rmsnorm::ort {
 
-// Uninitialized memory.
-using Bytes = std::unique_ptr<char[]>;
+// Uninitialized memory at the start of a cache line: elsewhere every vector of AVX-512 would be
+// read from two lines.
+struct FreeBytes {
+  void operator()(char* bytes) const { operator delete(bytes, kLine); }
+  static constexpr std::align_val_t kLine{64};
+};
+using Bytes = std::unique_ptr<char, FreeBytes>;
+
+inline Bytes make_bytes(int64_t count) {
+  return Bytes(static_cast<char*>(operator new(size_t(count), FreeBytes::kLine)));
+}
 
 class Staging {
  public:
@@ -25,8 +35,10 @@ class Staging {
   // The kernel over items [begin, end) of the problem.
   void run(const Problem& problem, int64_t begin, int64_t end) const;
 
+  bool is_needed() const { return widens_ || adds_; }
+
   // Columns interleave, so their items cannot be staged one by one.
-  bool splits(const Layout& layout) const { return !layout.columns || (!widens_ && !adds_); }
+  bool splits(const Layout& layout) const { return !layout.columns || !is_needed(); }
 
  private:
   void add_range(int64_t begin, int64_t end) const;

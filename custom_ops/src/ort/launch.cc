@@ -1,0 +1,62 @@
+#include "launch.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace rmsnorm::ort {
+namespace {
+
+// A task of less costs more to hand to a thread than it saves.
+constexpr int64_t kTaskBytes = 32 * 1024;
+// Less than this, read and written, is done before a second thread has woken up.
+constexpr int64_t kSerialBytes = 64 * 1024;
+// More do not balance better, and each costs 50 ns or so.
+constexpr int64_t kTasksPerThread = 4;
+
+// body(begin, end) for all of [0, count), on the threads of the session.
+template <class Body>
+void spread(const Api& api, KernelContext* context, int64_t count, int64_t least, Body body) {
+  struct Work {
+    Body& body;
+    int64_t count;
+    int64_t per_task;
+  };
+  const int64_t most = kTasksPerThread * processors();
+  Work work{body, count, std::max(least, (count + most - 1) / most)};
+  const int64_t tasks = (count + work.per_task - 1) / work.per_task;
+  if (tasks <= 1) return body(0, count);
+  const auto task = [](void* data, size_t index) {
+    const Work& w = *static_cast<const Work*>(data);
+    const int64_t begin = int64_t(index) * w.per_task;
+    w.body(begin, std::min(begin + w.per_task, w.count));
+  };
+  api.call<Slot::KernelContext_ParallelFor>(context, +task, size_t(tasks), size_t(0), &work);
+}
+
+}  // namespace
+
+void launch(const Api& api, KernelContext* context, const KernelSet& kernels,
+            const Problem& problem, const Staging& staging) {
+  const Layout& layout = problem.layout;
+  const int64_t items = layout.items();
+  const int64_t item_bytes = layout.item_elements() * size_of(problem.type);
+  if (2 * items * item_bytes < kSerialBytes || !staging.splits(layout)) {
+    return staging.run(problem, 0, items);
+  }
+  // Threads share rows where there are too few rows to keep all of them busy.
+  if (layout.is_wide() && items < 2 * processors() && !staging.is_needed()) {
+    const int64_t chunks = layout.chunks(), all = items * chunks;
+    std::vector<double> sums(static_cast<size_t>(all));
+    spread(api, context, all, 1, [&](int64_t begin, int64_t end) {
+      kernels.sum_chunks(problem, begin, end, sums.data() + begin / chunks * chunks);
+    });
+    spread(api, context, all, 1, [&](int64_t begin, int64_t end) {
+      kernels.finish_chunks(problem, begin, end, sums.data() + begin / chunks * chunks);
+    });
+    return;
+  }
+  spread(api, context, items, std::max<int64_t>(1, kTaskBytes / item_bytes),
+         [&](int64_t begin, int64_t end) { staging.run(problem, begin, end); });
+}
+
+}  // namespace rmsnorm::ort

@@ -1,0 +1,13 @@
+// Spreads one problem over the threads of the session.
+#pragma once
+
+#include "../dispatch.h"
+#include "api.h"
+#include "staging.h"
+
+namespace rmsnorm::ort {
+
+void launch(const Api& api, KernelContext* context, const KernelSet& kernels,
+            const Problem& problem, const Staging& staging);
+
+}  // namespace rmsnorm::ort
