@@ -67,9 +67,7 @@ def time_models(
     started: dict[str, tuple[float, float]] = {}
     for number, candidate in enumerate(candidates):
         progress(f"loading {candidate.name}")
-        begin = time.perf_counter()
-        session = _open(candidate, threads)
-        load = time.perf_counter() - begin
+        session, load = _open(candidate, threads)
         run = _bound(session, values, candidate.name)
         started[str(number)] = load, seconds(run, 1)
         runs[str(number)] = run
@@ -101,9 +99,13 @@ def time_models(
     return ModelBenchmark(about, tuple(timed), feeds.dims, feeds.origin, threads)
 
 
-def _open(candidate: Candidate, threads: int, profile: str | None = None) -> Any:
-    def open_(source: bytes | str) -> Any:
-        return open_session(source, threads, optimization="all", library=candidate.library, profile=profile)
+def _open(candidate: Candidate, threads: int, profile: str | None = None) -> tuple[Any, float]:
+    """A session, and the seconds that onnxruntime took to make it."""
+
+    def open_(source: bytes | str) -> tuple[Any, float]:
+        begin = time.perf_counter()
+        session = open_session(source, threads, optimization="all", library=candidate.library, profile=profile)
+        return session, time.perf_counter() - begin
 
     try:
         if candidate.loaded.path is not None:
@@ -134,7 +136,7 @@ def _bound(session: Any, values: Mapping[str, Any], name: str) -> Callable[[int]
 def _profiles(candidates: Sequence[Candidate], values: Mapping[str, Any], threads: int) -> list[tuple[OpTime, ...]]:
     """Profile all in turns too, in sessions of their own, as profiling slows a session."""
     with tempfile.TemporaryDirectory(prefix="rmsnorm-onnx-") as folder:
-        sessions = [_open(c, threads, str(Path(folder) / str(number))) for number, c in enumerate(candidates)]
+        sessions = [_open(c, threads, str(Path(folder) / str(number)))[0] for number, c in enumerate(candidates)]
         runs = [_bound(session, values, c.name) for session, c in zip(sessions, candidates, strict=True)]
         for _ in range(_PROFILED_RUNS):
             for run in runs:

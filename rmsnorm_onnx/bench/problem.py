@@ -72,7 +72,7 @@ class Problem:
         """Seeded normal values by input name; the scale is near one."""
         generator = np.random.default_rng(0)
         shape = (self.rows, self.width)
-        arrays = {name: generator.standard_normal(shape, np.float32) for name in self.op.inputs[:-1]}
+        arrays: dict[str, Array] = {name: generator.standard_normal(shape, np.float32) for name in self.op.inputs[:-1]}
         arrays[self.op.inputs[-1]] = 1 + generator.standard_normal(self.width, np.float32) / 10
         return {name: array.astype(self.numpy_type) for name, array in arrays.items()}
 

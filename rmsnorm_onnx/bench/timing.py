@@ -6,12 +6,16 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 
 #: Does the work as often as it is told to; a loop inside costs less than a call from outside.
 Repeat: TypeAlias = Callable[[int], object]
+
+
+#: Samples that even the slowest call gets.
+_FEWEST: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +25,16 @@ class Effort:
     Attributes:
         rounds: samples of each call.
         sample_s: length of one sample in seconds; calls that take less are repeated inside it.
+        budget_s: seconds for all samples of one call; slow calls get fewer samples, but five at least.
     """
 
     rounds: int
     sample_s: float
+    budget_s: float = math.inf
 
 
 #: Samples of two milliseconds: long against a clock of nanoseconds, short against other load on the machine.
-THOROUGH = Effort(rounds=31, sample_s=2e-3)
+THOROUGH = Effort(rounds=31, sample_s=2e-3, budget_s=1.0)
 QUICK = Effort(rounds=5, sample_s=5e-4)
 
 
@@ -50,14 +56,20 @@ class Times:
 
 
 def interleave(calls: Mapping[str, Repeat], effort: Effort) -> dict[str, list[float]]:
-    """Seconds per call of every sample, one of each call per round; the order turns by one place every round."""
+    """Seconds per call of every sample, one of each call per round; the order turns by one place every round.
+
+    Without a budget, every call has a sample of every round.
+    """
     repeats = {name: _repeats(call, effort.sample_s) for name, call in calls.items()}
     samples: dict[str, list[float]] = {name: [] for name in calls}
+    spent = dict.fromkeys(calls, 0.0)
     names = list(calls)
     for turn in range(effort.rounds):
         start = turn % len(names)
         for name in (*names[start:], *names[:start]):
-            samples[name].append(seconds(calls[name], repeats[name]))
+            if turn < _FEWEST or spent[name] < effort.budget_s:
+                samples[name].append(seconds(calls[name], repeats[name]))
+                spent[name] += samples[name][-1] * repeats[name]
     return samples
 
 
