@@ -1,6 +1,7 @@
-"""Exports decoders of realistic size with random weights, for docs/benchmarks.md: python models/large.py FOLDER [NAME ...].
+"""Exports decoders of realistic size, for docs/benchmarks.md: python models/large.py FOLDER.
 
-Code of transformers, today's exporter of torch, free batch and sequence; 0.1 to 0.5 billion parameters in float32.
+Code of transformers, random weights, today's exporter of torch, free batch and sequence; 0.1 to 0.5
+billion parameters in float32.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from exports import MODELS
 
 import rmsnorm_onnx
 from rmsnorm_onnx import bench, spec
-from rmsnorm_onnx.bench import contestant, copies, kernels, problem, profile, timing
+from rmsnorm_onnx.bench import contestant, copies, document, kernels, problem, profile, timing
 from rmsnorm_onnx.errors import InvalidInput
 from rmsnorm_onnx.report import to_json
 
@@ -248,3 +248,20 @@ def test_profiles_count_what_is_inside_containers_once(tmp_path):
     (tmp_path / "profile.json").write_text(json.dumps([*events, {"cat": "Session", "name": "model_run", "dur": 900}]))
     found = profile.read_profile(tmp_path / "profile.json", 2, {"n"})
     assert [(o.op, o.norm, o.nodes, o.ms) for o in found] == [("Mul", False, 1.0, 0.2), ("Pow", True, 0.5, 0.1)]
+
+
+def test_a_page_is_measured_anew(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    monkeypatch.delenv("NO_SUCH_FOLDER", raising=False)
+    page.write_text(
+        "# Page\n\n<!-- benchmark kernels --quick --shape 2x64 -->\nold\n<!-- /benchmark -->\n\n"
+        "<!-- benchmark model $NO_SUCH_FOLDER/model.onnx -->\nkept\n<!-- /benchmark -->\n"
+    )
+    document.main(page)
+    text = page.read_text()
+    assert "old" not in text
+    assert "| rmsnorm-onnx |" in text
+    assert "#### plain float32, 1 thread" in text
+    assert text.endswith("-->\nkept\n<!-- /benchmark -->\n")
+    with pytest.raises(InvalidInput, match="no page"):
+        document.main(tmp_path / "none.md")

@@ -42,10 +42,12 @@ def main(page: Path, part: str = "") -> None:
             continue
         sys.stderr.write(f"rmsnorm-onnx benchmark {command}\n")
         found = _markdown(arguments)
-        text = _BLOCK.sub(
-            lambda old, command=command, found=found: f"{old[1]}{found}{old[3]}" if old[2] == command else old[0], text
-        )
+        text = _replace(text, command, found)
         write_atomically(page, text)
+
+
+def _replace(text: str, command: str, found: str) -> str:
+    return _BLOCK.sub(lambda old: f"{old[1]}{found}{old[3]}" if old[2] == command else old[0], text)
 
 
 def _markdown(arguments: list[str]) -> str:
