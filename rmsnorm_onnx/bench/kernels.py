@@ -39,7 +39,7 @@ def benchmark_kernels(
     Args:
         forms: of "plain", "skip", "gated", "pregated"; the first three when None.
         dtypes: of "float32", "float16", "bfloat16", "float64"; the first three when None.
-        threads: numbers of threads inside one call; the process stays on as many cores meanwhile.
+        threads: numbers of threads inside one call; the process stays on as many cores as the largest of them.
         shapes: rows and width of X.
         quick: few shapes and samples, one form and type: seconds, to see that all runs; the figures mean little.
         progress: told what is being done.
@@ -58,12 +58,14 @@ def benchmark_kernels(
     if outside or not threads:
         raise InvalidInput(f"threads must be 1 to {usable_cores()}, the cores of this process, got {list(threads)}")
     about = machine()
+    questions = [(count, f, d, shape) for count in threads for f in forms for d in dtypes for shape in shapes]
     cells = []
-    for count in threads:
-        with pinned(count):
-            for problem in (Problem(f, d, *shape) for f in forms for d in dtypes for shape in shapes):
-                progress(f"{problem.form} {problem.dtype} {problem.rows}x{problem.width}, {count} threads")
-                cells.append(_measure(problem, count, QUICK if quick else THOROUGH))
+    # Once for all: other packages make their threads when they are first called, and keep them.
+    with pinned(max(threads)):
+        for count, form, dtype, shape in questions:
+            problem = Problem(form, dtype, *shape)
+            progress(f"{form} {dtype} {problem.rows}x{problem.width}, {count} threads")
+            cells.append(_measure(problem, count, QUICK if quick else THOROUGH))
     progress("")
     return KernelBenchmark(about, tuple(cells))
 

@@ -15,8 +15,11 @@ _WIDTH: Final = 560
 _HEIGHT: Final = 300
 #: Room around the plot of one panel: left, top, right (for the legend), bottom; in pixels.
 _LEFT, _TOP, _RIGHT, _BOTTOM = 56, 34, 210, 40
-#: Colours that people with any kind of colour vision tell apart (Okabe and Ito).
-_COLOURS: Final = ("#0072b2", "#e69f00", "#cc79a7", "#009e73", "#56b4e9", "#f0e442", "#a05a2c", "#8a63d2")
+#: Cold for onnxruntime's, warm for the others; after Okabe and Ito, whom any kind of colour vision tells apart.
+_COLOURS: Final = {
+    Group.ONNXRUNTIME: ("#0072b2", "#56b4e9", "#009e73", "#8a63d2"),
+    Group.PEER: ("#cc79a7", "#e69f00", "#a05a2c", "#b8a000"),
+}
 _OURS: Final = "#d55e00"
 _COPY: Final = "#777777"
 _DASHES: Final = ("2 3", "7 3")
@@ -31,8 +34,8 @@ def to_svg(result: KernelBenchmark) -> str:
     groups = list(result.groups())
     columns = min(2, len(groups))
     rows = -(-len(groups) // max(columns, 1))
-    names = dict.fromkeys(m.name for c in result.cells for m in c.measurements if m.group in _COLOURED)
-    colours = {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(names)}
+    # A peer keeps its colour in all panels; onnxruntime's ways are others in every form.
+    peers = _colours(Group.PEER, result.cells)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{columns * _WIDTH}" height="{rows * _HEIGHT + 24}" '
         'font-family="sans-serif" font-size="11">',
@@ -41,13 +44,16 @@ def to_svg(result: KernelBenchmark) -> str:
     for number, (title, cells) in enumerate(groups):
         x, y = number % columns * _WIDTH, number // columns * _HEIGHT
         parts.append(f'<g transform="translate({x} {y})">')
-        parts += _Panel(title, cells, colours).draw()
+        parts += _Panel(title, cells, {**peers, **_colours(Group.ONNXRUNTIME, cells)}).draw()
         parts.append("</g>")
     parts.append(f'<text x="8" y="{rows * _HEIGHT + 14}" fill="#555">{escape(result.machine.line())}</text>')
     return "\n".join([*parts, "</svg>", ""])
 
 
-_COLOURED: Final = frozenset({Group.ONNXRUNTIME, Group.PEER})
+def _colours(group: Group, cells: tuple[Cell, ...]) -> dict[str, str]:
+    names = dict.fromkeys(m.name for c in cells for m in c.measurements if m.group is group)
+    palette = _COLOURS[group]
+    return {name: palette[number % len(palette)] for number, name in enumerate(names)}
 
 
 class _Panel:
