@@ -174,10 +174,17 @@ def _text(measured: Measurement | None) -> str:
         return "-"
     if not measured.correct:
         return "WRONG"
-    return f"{measured.us_p50:.3g} / {measured.us_p90:.3g} ({measured.share_of_copy:.2f})"
+    return f"{_short(measured.us_p50)} / {_short(measured.us_p90)} ({measured.share_of_copy:.2f})"
+
+
+def _short(number: float) -> str:
+    """Three digits that count, and no exponent below a million."""
+    return f"{float(f'{number:.3g}'):g}"
 
 
 def _case(cell: Cell) -> Case:
     own = cell.fastest(Group.OURS)
     name = f"{cell.form} {cell.dtype} {cell.shape}, {cell.threads} threads"
-    return Case(name, Status.PASSED if own else Status.FAILED, f"{own.us_p50:.3g} us" if own else "ours did not run")
+    return Case(
+        name, Status.PASSED if own else Status.FAILED, f"{_short(own.us_p50)} us" if own else "ours did not run"
+    )

@@ -102,7 +102,7 @@ def _measure(problem: Problem, threads: int, effort: Effort) -> Cell:
         errors[name] = None if contestant.group is Group.COPY else problem.error(outputs)
         running.append(contestant)
     samples = interleave({c.name: c.repeat for c in running}, effort)
-    times = {c.name: Times.of([max(s - c.overhead_s, 1e-12) / c.copies for s in samples[c.name]]) for c in running}
+    times = {c.name: Times.of([max(s - c.overhead_s, s / 10) / c.copies for s in samples[c.name]]) for c in running}
     rates = {name: problem.moved_bytes / time.p50 / 1e9 for name, time in times.items()}
     copy = max(rates[c.name] for c in running if c.group is Group.COPY)
     measurements = tuple(
