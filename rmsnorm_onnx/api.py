@@ -174,7 +174,8 @@ def _sides(models: Sequence[runtime.Model]) -> list[tuple[str, runtime.LoadedMod
 
 
 def _holds_ours(model: ir.Model) -> bool:
-    return any(node.domain == spec.DOMAIN for node in ir.traversal.RecursiveGraphIterator(model.graph))
+    imports = [model.graph.opset_imports, *(function.opset_imports for function in model.functions.values())]
+    return any(spec.DOMAIN in domains for domains in imports)
 
 
 def _norm_nodes(model: ir.Model) -> frozenset[str]:

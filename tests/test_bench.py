@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
-import kernels_abi
 import numpy as np
 import onnx
 import pytest
@@ -23,12 +22,6 @@ from rmsnorm_onnx.report import to_json
 
 LLAMA = MODELS / "llama-dynamo18-f32" / "model.onnx"
 FEW = {"seconds": 0.01, "threads": 1}
-
-
-@pytest.fixture(autouse=True)
-def built_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = kernels_abi.library_path()
-    monkeypatch.setattr(rmsnorm_onnx.library, "get_library_path", lambda: path)
 
 
 def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,7 @@
 
 The page says itself what to run: between ``<!-- benchmark ARGUMENTS -->`` and ``<!-- /benchmark -->`` stands what
 ``rmsnorm-onnx benchmark ARGUMENTS`` gives as Markdown. Arguments may name environment variables; where one is not
-set, the old text stays. With PART, only commands that contain this text are run.
+set, the old text stays. With PART, a regular expression, only commands that it is found in are run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(page: Path, part: str = "") -> None:
     commands = [found[2] for found in _BLOCK.finditer(text)]
     if not commands:
         raise InvalidInput(f"{page} holds no <!-- benchmark ARGUMENTS --> ... <!-- /benchmark -->")
-    for command in (c for c in commands if part in c):
+    for command in (c for c in commands if re.search(part, c)):
         arguments = [os.path.expandvars(argument) for argument in shlex.split(command)]
         if any("$" in argument for argument in arguments):
             sys.stderr.write(f"left as it is, a variable is not set: {command}\n")
