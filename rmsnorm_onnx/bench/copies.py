@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from rmsnorm_onnx.bench.problem import Problem
 from rmsnorm_onnx.bench.timing import seconds
 
 _LINE: Final = 64
+_EMPTY_CALLS: Final = [math.inf]
 
 
 def memcpy(problem: Problem, threads: int) -> Contestant:
@@ -31,8 +33,7 @@ def memcpy(problem: Problem, threads: int) -> Contestant:
     parts = [(start, min(share, half - start)) for start in range(0, half, share)]
     loops = [_loop(function, target.ctypes.data + start, source.ctypes.data + start, size) for start, size in parts]
     empty = _loop(function, target.ctypes.data, source.ctypes.data, 0)
-    # The least of many: what is subtracted must never be more than a call takes.
-    overhead = min(seconds(empty, 1000) for _ in range(31))
+    overhead = _least(seconds(empty, 1000) for _ in range(31))
     alive = (source, target)  # the loops hold addresses only
     if len(loops) == 1:
         return Contestant("memcpy", Group.COPY, loops[0], lambda: alive[:0], overhead_s=overhead)
@@ -42,6 +43,12 @@ def memcpy(problem: Problem, threads: int) -> Contestant:
         list(pool.map(lambda loop: loop(times), loops))
 
     return Contestant("memcpy", Group.COPY, together, lambda: alive[:0], overhead_s=overhead)
+
+
+def _least(samples: Iterable[float]) -> float:
+    """What an empty call takes: the least ever seen, as on a busy machine even many samples in a row are long."""
+    _EMPTY_CALLS[:] = [min(*_EMPTY_CALLS, *samples)]
+    return _EMPTY_CALLS[0]
 
 
 def _loop(function: Any, target: int, source: int, size: int) -> Callable[[int], None]:

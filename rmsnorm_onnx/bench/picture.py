@@ -11,10 +11,10 @@ from typing import Final
 from rmsnorm_onnx.bench.contestant import Group
 from rmsnorm_onnx.bench.kernel_records import Cell, KernelBenchmark
 
-_WIDTH: Final = 560
+_WIDTH: Final = 600
 _HEIGHT: Final = 300
 #: Room around the plot of one panel: left, top, right (for the legend), bottom; in pixels.
-_LEFT, _TOP, _RIGHT, _BOTTOM = 56, 34, 210, 40
+_LEFT, _TOP, _RIGHT, _BOTTOM = 56, 34, 240, 40
 #: Cold for onnxruntime's, warm for the others; after Okabe and Ito, whom any kind of colour vision tells apart.
 _COLOURS: Final = {
     Group.ONNXRUNTIME: ("#0072b2", "#56b4e9", "#009e73", "#8a63d2"),
