@@ -166,7 +166,7 @@ def _profile(models: tuple[Timed, ...]) -> Table:
 
 
 def _saved(first: Timed, model: Timed) -> float:
-    """What of a run of the first the norms of this one take less: all that fusing can give, and free of other noise."""
+    """The share of a run of the first that the norms of this one take less."""
     return (first.norm_ms - model.norm_ms) / first.profiled_ms if first.profiled_ms else 0.0
 
 

@@ -20,7 +20,7 @@ from rmsnorm_onnx.errors import CannotRun
 from rmsnorm_onnx.runtime import Feeds, LoadedModel
 from rmsnorm_onnx.runtime.model import runnable
 
-#: Sets of sessions. Two sessions of one file may differ by 15 %, as their weights lie elsewhere in memory (measured).
+#: Sets of sessions: on a busy machine, two sessions of almost equal models were seen to differ by 15 % for good.
 _LAUNCHES: Final = 3
 #: Runs of each set: fewer have no percentiles worth the name; more tell nothing new.
 _FEWEST: Final = 7
