@@ -6,7 +6,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rmsnorm_onnx.api import InspectResult, OptimizeResult, inspect, optimize, verify
+    from rmsnorm_onnx.api import (
+        InspectResult,
+        OptimizeResult,
+        benchmark,
+        benchmark_kernels,
+        inspect,
+        optimize,
+        verify,
+    )
+    from rmsnorm_onnx.bench import KernelBenchmark, ModelBenchmark
     from rmsnorm_onnx.errors import CannotRun, InvalidInput, LibraryMissing, RmsNormError
     from rmsnorm_onnx.layers import RMSNormalization, rms_normalization
     from rmsnorm_onnx.library import get_library_path, register
@@ -16,7 +25,16 @@ if TYPE_CHECKING:
     from rmsnorm_onnx.spec import Why
 
 _HOMES = {
-    "rmsnorm_onnx.api": ("InspectResult", "OptimizeResult", "inspect", "optimize", "verify"),
+    "rmsnorm_onnx.api": (
+        "InspectResult",
+        "OptimizeResult",
+        "benchmark",
+        "benchmark_kernels",
+        "inspect",
+        "optimize",
+        "verify",
+    ),
+    "rmsnorm_onnx.bench": ("KernelBenchmark", "ModelBenchmark"),
     "rmsnorm_onnx.errors": ("CannotRun", "InvalidInput", "LibraryMissing", "RmsNormError"),
     "rmsnorm_onnx.layers": ("RMSNormalization", "rms_normalization"),
     "rmsnorm_onnx.library": ("get_library_path", "register"),
@@ -32,12 +50,16 @@ __all__ = [
     "FuseRmsNorm",
     "InspectResult",
     "InvalidInput",
+    "KernelBenchmark",
     "LibraryMissing",
+    "ModelBenchmark",
     "OptimizeResult",
     "ParityReport",
     "RMSNormalization",
     "RmsNormError",
     "Why",
+    "benchmark",
+    "benchmark_kernels",
     "get_library_path",
     "inspect",
     "optimize",

@@ -6,9 +6,10 @@ Everything heavy is imported inside the commands, so that --help answers at once
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
@@ -16,6 +17,15 @@ from rmsnorm_onnx.errors import InvalidInput, RmsNormError
 
 if TYPE_CHECKING:
     from rmsnorm_onnx.report import Report
+
+    class Answer(Protocol):
+        """A result that is a yes or a no."""
+
+        @property
+        def ok(self) -> bool: ...  # noqa: D102
+
+        def report(self) -> Report: ...  # noqa: D102
+
 
 app = typer.Typer(
     name="rmsnorm-onnx",
@@ -26,6 +36,10 @@ app = typer.Typer(
 )
 
 
+benchmark = typer.Typer(name="benchmark", help="Time kernels, or models before and after.", no_args_is_help=True)
+app.add_typer(benchmark)
+
+
 class Target(str, Enum):
     """Whose operators a fused model is made of."""
 
@@ -34,9 +48,31 @@ class Target(str, Enum):
     ORT = "ort"
 
 
+class Form(str, Enum):
+    """What is computed around the norm."""
+
+    PLAIN = "plain"
+    SKIP = "skip"
+    GATED = "gated"
+    PREGATED = "pregated"
+
+
+class DType(str, Enum):
+    """Element types."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    FLOAT64 = "float64"
+
+
 Model = Annotated[Path, typer.Argument(help="an ONNX model", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document instead of tables")]
 TargetName = Annotated[Target, typer.Option(help="whose operators: this package's, ONNX's (opset 23), onnxruntime's")]
+Dims = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="length of a symbolic dimension")]
+Inputs = Annotated[Path | None, typer.Option(help="an .npz file or an ONNX test-data folder")]
+Seed = Annotated[int, typer.Option(help="seed of the generated inputs")]
+Markdown = Annotated[Path | None, typer.Option(help="also write Markdown")]
 NoAdopt = Annotated[bool, typer.Option("--no-adopt", help="leave norm nodes that exist already alone")]
 
 
@@ -98,28 +134,21 @@ def inspect(
 def verify(
     original: Annotated[Path, typer.Argument(help="the model as it was", show_default=False)],
     fused: Annotated[Path, typer.Argument(help="the model as it is now", show_default=False)],
-    dim: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="length of a symbolic dimension")] = None,
-    inputs: Annotated[Path | None, typer.Option(help="an .npz file or an ONNX test-data folder")] = None,
-    seed: Annotated[int, typer.Option(help="seed of the generated inputs")] = 0,
+    dim: Dims = None,
+    inputs: Inputs = None,
+    seed: Seed = 0,
     no_library: Annotated[bool, typer.Option("--no-library", help="run FUSED by its function bodies")] = False,
     json: Json = False,
     junit: Annotated[Path | None, typer.Option(help="also write JUnit XML")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="also write Markdown")] = None,
+    markdown: Markdown = None,
     html: Annotated[Path | None, typer.Option(help="also write one HTML file")] = None,
 ) -> None:
     """Run both models on the same inputs and say whether they are equal; exit 1 if they are not."""
     from rmsnorm_onnx.api import verify as run
-    from rmsnorm_onnx.files import write_atomically
     from rmsnorm_onnx.report import to_html, to_junit, to_markdown
 
     result = run(original, fused, dims=_dims(dim or []), inputs=inputs, seed=seed, library=not no_library)
-    report = result.report()
-    for path, render in ((junit, to_junit), (markdown, to_markdown), (html, to_html)):
-        if path is not None:
-            write_atomically(path, render(report))
-    _print(report, json)
-    if not result.ok:
-        raise typer.Exit(1)
+    _answer(result, ((junit, to_junit), (markdown, to_markdown), (html, to_html)), json)
 
 
 @app.command()
@@ -130,6 +159,74 @@ def info(json: Json = False) -> None:
     _print(environment().report(), json)
 
 
+@benchmark.command()
+def kernels(
+    form: Annotated[list[Form] | None, typer.Option(help="repeat for several; default: the first three")] = None,
+    dtype: Annotated[list[DType] | None, typer.Option(help="repeat for several; default: the first three")] = None,
+    shape: Annotated[list[str] | None, typer.Option(metavar="ROWSxWIDTH", help="repeat for several")] = None,
+    threads: Annotated[list[int] | None, typer.Option(help="repeat for several; default: 1")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="a few cells in seconds; the figures mean little")] = False,
+    picture: Annotated[Path | None, typer.Option(help="also draw rates over sizes, as SVG")] = None,
+    json: Json = False,
+    markdown: Markdown = None,
+) -> None:
+    """Time the kernels against onnxruntime's, other packages' and plain copies; exit 1 if ours are wrong."""
+    from rmsnorm_onnx import bench
+    from rmsnorm_onnx.report import to_markdown
+
+    result = bench.benchmark_kernels(
+        forms=[one.value for one in form or []],
+        dtypes=[one.value for one in dtype or []],
+        threads=threads or [1],
+        shapes=[_shape(text) for text in shape or []],
+        quick=quick,
+        progress=bench.on_terminal,
+    )
+    _answer(result, ((picture, lambda _: bench.to_svg(result)), (markdown, to_markdown)), json)
+
+
+@benchmark.command()
+def model(
+    models: Annotated[list[Path] | None, typer.Argument(help="one alone is compared with itself optimized")] = None,
+    synthetic: Annotated[str | None, typer.Option(metavar="NAME", help="a decoder made on the fly")] = None,
+    dim: Dims = None,
+    inputs: Inputs = None,
+    seed: Seed = 0,
+    threads: Annotated[int | None, typer.Option(help="inside one operator; default: all cores")] = None,
+    seconds: Annotated[float, typer.Option(help="of timed runs per model, roughly")] = 10.0,
+    drop_in: Annotated[bool, typer.Option("--drop-in", help="also the first model as it is, on our kernels")] = False,
+    json: Json = False,
+    markdown: Markdown = None,
+) -> None:
+    """Time MODELS on the same inputs, after checking that their outputs are equal; exit 1 if they are not."""
+    import tempfile
+
+    from rmsnorm_onnx import api, bench
+    from rmsnorm_onnx.report import to_markdown
+
+    with tempfile.TemporaryDirectory(prefix="rmsnorm-onnx-") as folder:
+        made = [bench.save(synthetic, Path(folder))] if synthetic else []
+        result = api.benchmark(
+            *made,
+            *(models or []),
+            dims=_dims(dim or []),
+            inputs=inputs,
+            seed=seed,
+            threads=threads,
+            seconds=seconds,
+            drop_in=drop_in,
+            progress=bench.on_terminal,
+        )
+    _answer(result, ((markdown, to_markdown),), json)
+
+
+def _shape(text: str) -> tuple[int, int]:
+    rows, _, width = text.partition("x")
+    if not (rows.isdecimal() and width.isdecimal()):
+        raise InvalidInput(f"--shape takes ROWSxWIDTH, got '{text}'; for example --shape 16x4096")
+    return int(rows), int(width)
+
+
 def _dims(pairs: list[str]) -> dict[str, int]:
     dims = {}
     for pair in pairs:
@@ -138,6 +235,19 @@ def _dims(pairs: list[str]) -> dict[str, int]:
             raise InvalidInput(f"--dim takes NAME=VALUE with a whole number, got '{pair}'; for example --dim batch=2")
         dims[name] = int(value)
     return dims
+
+
+def _answer(result: Answer, files: Iterable[tuple[Path | None, Callable[[Report], str]]], as_json: bool) -> None:
+    """Write the files that were asked for, print, and exit with 1 for a no."""
+    from rmsnorm_onnx.files import write_atomically
+
+    report = result.report()
+    for path, render in files:
+        if path is not None:
+            write_atomically(path, render(report))
+    _print(report, as_json)
+    if not result.ok:
+        raise typer.Exit(1)
 
 
 def _print(report: Report, as_json: bool) -> None:

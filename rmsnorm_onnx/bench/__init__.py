@@ -1,0 +1,38 @@
+"""Benchmarks: kernels against other implementations and plain copies, and models against each other."""
+
+from rmsnorm_onnx.bench.decoder import DECODERS, Decoder, build, save
+from rmsnorm_onnx.bench.kernel_records import Cell, KernelBenchmark, Measurement
+from rmsnorm_onnx.bench.kernels import benchmark_kernels
+from rmsnorm_onnx.bench.machine import Machine, usable_cores
+from rmsnorm_onnx.bench.model_records import ModelBenchmark, Timed
+from rmsnorm_onnx.bench.models import Candidate, time_models
+from rmsnorm_onnx.bench.ort import Library
+from rmsnorm_onnx.bench.picture import to_svg
+from rmsnorm_onnx.bench.profile import OpTime
+from rmsnorm_onnx.bench.progress import Progress, on_terminal, silent
+from rmsnorm_onnx.bench.timing import Ratio, Times
+
+__all__ = [
+    "DECODERS",
+    "Candidate",
+    "Cell",
+    "Decoder",
+    "KernelBenchmark",
+    "Library",
+    "Machine",
+    "Measurement",
+    "ModelBenchmark",
+    "OpTime",
+    "Progress",
+    "Ratio",
+    "Timed",
+    "Times",
+    "benchmark_kernels",
+    "build",
+    "on_terminal",
+    "save",
+    "silent",
+    "time_models",
+    "to_svg",
+    "usable_cores",
+]

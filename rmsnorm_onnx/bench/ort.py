@@ -1,0 +1,64 @@
+"""onnxruntime sessions as they are timed: quiet, side by side in one process, inputs bound."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, Literal, TypeAlias
+
+import ml_dtypes
+import numpy as np
+
+from rmsnorm_onnx import library as custom_ops
+from rmsnorm_onnx.bench.problem import Array
+from rmsnorm_onnx.errors import CannotRun
+from rmsnorm_onnx.runtime import Optimization, import_onnxruntime, session_options
+from rmsnorm_onnx.spec import DType
+
+#: "ours": our operators are registered; "drop-in": they also replace onnxruntime's.
+Library: TypeAlias = Literal["none", "ours", "drop-in"]
+
+_NOISE: Final = re.compile(r"\[ONNXRuntimeError\] : \d+ : |with name ''")
+
+
+def open_session(
+    source: bytes | str, threads: int, *, optimization: Optimization, library: Library, profile: str | None = None
+) -> Any:
+    """A session whose threads rest as soon as a run ends.
+
+    Threads that wait in a loop for the next run would take cores from whoever is measured next.
+
+    Args:
+        source: serialized model or path.
+        threads: inside one operator.
+        optimization: graph optimization level.
+        library: what to register.
+        profile: prefix of a file that onnxruntime writes the time of every node to.
+
+    Raises:
+        CannotRun: onnxruntime is missing or cannot load the model; LibraryMissing: the library was not built.
+    """
+    options = session_options(library=library != "none", threads=threads, optimization=optimization)
+    if library == "drop-in":
+        custom_ops.register(options, override=True)
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
+    try:
+        return import_onnxruntime().InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen classes without a common base
+        raise CannotRun(f"onnxruntime cannot load it: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """The part of an error's text that says what is wrong."""
+    lines = _NOISE.sub("", str(error)).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def to_ortvalue(array: Array) -> Any:
+    """The array as onnxruntime holds it, in memory of its own."""
+    values = import_onnxruntime().OrtValue
+    if array.dtype == ml_dtypes.bfloat16:
+        return values.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), int(DType.BFLOAT16))
+    return values.ortvalue_from_numpy(array)

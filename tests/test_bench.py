@@ -1,0 +1,261 @@
+"""The benchmark commands: promised fields, refusals, wrong outputs reported. No speed is asserted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import onnx
+import pytest
+from exports import MODELS
+
+import rmsnorm_onnx
+from rmsnorm_onnx import bench, spec
+from rmsnorm_onnx.bench import contestant, copies, document, kernels, problem, profile, timing
+from rmsnorm_onnx.errors import InvalidInput
+from rmsnorm_onnx.report import to_json
+
+LLAMA = MODELS / "llama-dynamo18-f32" / "model.onnx"
+FEW = {"seconds": 0.01, "threads": 1}
+
+
+def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rmsnorm_onnx", "benchmark", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == code, result.stderr + result.stdout
+    assert "Traceback" not in result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def quick() -> rmsnorm_onnx.KernelBenchmark:
+    forms, dtypes = ["plain", "skip", "gated", "pregated"], ["float32", "bfloat16"]
+    return rmsnorm_onnx.benchmark_kernels(forms=forms, dtypes=dtypes, shapes=[(3, 256)], quick=True)
+
+
+@pytest.fixture(scope="module")
+def timed() -> rmsnorm_onnx.ModelBenchmark:
+    return rmsnorm_onnx.benchmark(LLAMA, drop_in=True, **FEW)
+
+
+def wrong_epsilon(path: Path) -> Path:
+    model = rmsnorm_onnx.optimize(LLAMA).model
+    node = next(node for node in model.graph.node if node.domain == spec.DOMAIN)
+    next(a for a in node.attribute if a.name == "epsilon").f = 1e-2
+    onnx.save(model, path)
+    return path
+
+
+def test_every_cell_holds_ours_checked_beside_copies(quick):
+    assert quick.ok
+    assert [(c.form, c.dtype) for c in quick.cells] == [
+        (f, d) for f in ("plain", "skip", "gated", "pregated") for d in ("float32", "bfloat16")
+    ]
+    for cell in quick.cells:
+        own = cell.fastest(contestant.Group.OURS)
+        assert own.correct
+        assert own.error < 8
+        copied = [m for m in cell.measurements if m.group is contestant.Group.COPY]
+        assert {m.name for m in copied} == {"memcpy", "ort Identity"}
+        assert max(m.share_of_copy for m in copied) == 1
+        assert all(0 < m.us_p50 <= m.us_p90 and m.gb_per_s > 0 for m in cell.measurements)
+        arrays = {"plain": 2, "skip": 4, "gated": 3, "pregated": 3}[cell.form]
+        assert cell.bytes == arrays * 3 * 256 * (4 if cell.dtype == "float32" else 2)
+        assert cell.copies > 1
+    assert all(cell.speedup(contestant.Group.ONNXRUNTIME) for cell in quick.cells if cell.dtype == "float32")
+
+
+def test_kernels_as_json(quick):
+    document = json.loads(to_json(quick.report()))
+    assert document["schema_version"] == 1
+    assert document["machine"].keys() >= {"cpu", "cores", "isa", "versions", "load"}
+    (first, *_) = document["cells"]
+    assert first["measurements"][0]["group"] == "this package"
+    keys = {"us_p50", "us_p90", "gb_per_s", "share_of_copy", "error", "correct"}
+    assert first["measurements"][0].keys() >= keys
+    assert "times_as_fast_as_onnxruntime" in first
+
+
+def test_kernels_as_a_table(quick):
+    report = quick.report()
+    assert [table.title for table in report.tables][:2] == ["plain float32, 1 thread", "plain bfloat16, 1 thread"]
+    assert report.tables[0].columns == ("", "3x256")
+    assert "times as fast as onnxruntime's fastest" in report.verdict
+    assert any(label == "machine" and "onnxruntime" in line for label, line in report.facts)
+
+
+def test_a_wrong_kernel_is_reported_and_never_the_fastest(quick):
+    cell = quick.cells[0]
+    wrong = tuple(replace(m, correct=m.group is not contestant.Group.OURS) for m in cell.measurements)
+    result = replace(quick, cells=(replace(cell, measurements=wrong),))
+    assert not result.ok
+    assert "WRONG" in result.report().tables[0].rows[0][1]
+    assert ("WRONG RESULT", "rmsnorm-onnx plain float32 3x256") in result.report().facts
+
+
+@pytest.mark.parametrize("form", problem.FORMS)
+@pytest.mark.parametrize("dtype", problem.DTYPES)
+def test_wrong_outputs_are_seen(form, dtype):
+    question = problem.Problem(form, dtype, 5, 192)
+    right = question._expected
+    assert question.error(tuple(y.astype(question.numpy_type) for y in right)) <= 1
+    assert question.error((right[0] * 1.1,)) > question.tolerance
+    assert question.error((np.full_like(right[0], np.nan),)) > question.tolerance
+
+
+def test_the_picture_is_svg_with_a_line_per_implementation(quick):
+    root = ElementTree.fromstring(bench.to_svg(quick))
+    assert root.tag.endswith("svg")
+    texts = {element.text for element in root.iter() if element.text}
+    assert {"rmsnorm-onnx", "memcpy", "ort Identity", "GB/s", "plain float32, 1 thread"} <= texts
+
+
+def test_copies_with_several_threads_copy_everything():
+    two = copies.memcpy(problem.Problem("plain", "float32", 3, 1000), 2)
+    two.repeat(2)
+    assert two.overhead_s > 0
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"forms": ["nothing"]}, {"dtypes": ["int8"]}, {"threads": [0]}, {"threads": [4096]}, {"shapes": [(0, 4)]}],
+)
+def test_wrong_questions_are_refused(wrong):
+    with pytest.raises(InvalidInput):
+        kernels.benchmark_kernels(quick=True, **wrong)
+
+
+def test_one_model_is_compared_with_itself_optimized_and_dropped_in(timed):
+    added = ["", ", optimized", ", drop-in", ", again"]
+    assert [m.name for m in timed.models] == [f"model.onnx{what}" for what in added]
+    assert [m.equal for m in timed.models] == [True, True, None, None]
+    assert timed.ok
+    for model in timed.models:
+        assert model.times.samples >= 21
+        assert 0 < model.times.p50 <= model.times.p90 <= model.times.p99
+        assert model.load_ms > 0
+        assert model.first_ms > 0
+        assert 0 < model.norm_ms < model.profiled_ms
+    first, optimized, *_ = timed.models
+    assert first.ratio.median == 1
+    assert optimized.ratio.low <= optimized.ratio.median <= optimized.ratio.high
+    ours = {op.op: op.nodes for op in optimized.profile if op.norm}
+    assert ours == {"RMSNormalization": 1, "SkipRMSNormalization": 4}
+
+
+def test_models_as_json(timed):
+    document = json.loads(to_json(timed.report()))
+    assert document["schema_version"] == 1
+    assert document["ok"] is True
+    model = document["models"][1]
+    assert model["ms"].keys() == {"p50", "p90", "p99", "mean"}
+    assert model["ratio"].keys() == {"median", "low", "high"}
+    assert 0 < model["norm_share"] < 1
+    assert model["profile"][0].keys() == {"op", "norm", "nodes", "ms"}
+
+
+def test_different_outputs_are_reported(tmp_path):
+    result = rmsnorm_onnx.benchmark(LLAMA, wrong_epsilon(tmp_path / "wrong.onnx"), **FEW)
+    assert not result.ok
+    assert result.models[1].equal is False
+    assert "DIFFER" in result.report().verdict
+    assert result.models[1].times.samples >= 21
+
+
+def test_models_need_the_same_inputs():
+    other = MODELS / "channel-dynamo18-f16" / "model.onnx"
+    with pytest.raises(InvalidInput, match="different inputs"):
+        rmsnorm_onnx.benchmark(LLAMA, other, **FEW)
+    with pytest.raises(InvalidInput, match="at least one"):
+        rmsnorm_onnx.benchmark()
+    with pytest.raises(InvalidInput, match="positive"):
+        rmsnorm_onnx.benchmark(LLAMA, seconds=0)
+
+
+@pytest.mark.parametrize("name", ["llama-64x2-prefill", "llama-64x2-decode"])
+def test_synthetic_decoders_are_models_whose_norms_are_found(name, tmp_path):
+    path = bench.save(name, tmp_path)
+    onnx.checker.check_model(path, full_check=True)
+    assert len(rmsnorm_onnx.optimize(path).fused) == 5
+    with pytest.raises(InvalidInput, match="known: llama-1024x24-prefill"):
+        bench.save("gpt", tmp_path)
+
+
+def test_the_commands(tmp_path):
+    picture, markdown = tmp_path / "rates.svg", tmp_path / "rates.md"
+    done = run("kernels", "--quick", "--shape", "2x64", "--json", "--picture", picture, "--markdown", markdown)
+    assert json.loads(done.stdout)["cells"][0]["rows"] == 2
+    assert not done.stderr
+    assert ElementTree.parse(picture).getroot().tag.endswith("svg")
+    assert "| rmsnorm-onnx |" in markdown.read_text()
+    done = run("model", "--synthetic", "llama-64x2-decode", "--seconds", 0.01, "--threads", 1, "--json")
+    assert json.loads(done.stdout)["models"][1]["equal"] is True
+
+
+def test_the_command_says_no_to_different_outputs(tmp_path):
+    done = run("model", LLAMA, wrong_epsilon(tmp_path / "wrong.onnx"), "--seconds", 0.01, "--threads", 1, code=1)
+    assert "outputs DIFFER" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("kernels", "--form", "nothing"),
+        ("kernels", "--shape", "4096"),
+        ("kernels", "--threads", 0),
+        ("model",),
+        ("model", "missing.onnx"),
+        ("model", LLAMA, "--dim", "nothing=3"),
+        ("model", LLAMA, "--inputs", "missing.npz"),
+        ("model", "--synthetic", "gpt"),
+    ],
+)
+def test_wrong_usage_exits_2(arguments):
+    assert run(*arguments, code=2).stderr
+
+
+def test_samples_are_interleaved_and_summed_up():
+    order: list[str] = []
+    calls = {name: lambda _, name=name: order.append(name) for name in "ab"}
+    samples = timing.interleave(calls, timing.Effort(rounds=4, sample_s=0.0))
+    assert order[-8:] == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    assert {len(s) for s in samples.values()} == {4}
+    slow = timing.interleave({"slow": lambda _: None}, timing.Effort(rounds=9, sample_s=0.0, budget_s=0.0))
+    assert len(slow["slow"]) == 5
+    times = timing.Times.of([1.0, 2.0, 3.0])
+    assert (times.p50, times.mean, times.samples) == (2.0, 2.0, 3)
+    ratio = timing.Ratio.of([2.0] * 50, [1.0] * 50)
+    assert (ratio.low, ratio.median, ratio.high) == (2.0, 2.0, 2.0)
+
+
+def test_profiles_count_what_is_inside_containers_once(tmp_path):
+    def node(name: str, op: str, microseconds: int) -> dict[str, object]:
+        args = {"op_name": op}
+        return {"cat": "Node", "name": f"{name}_kernel_time", "dur": microseconds, "args": args}
+
+    events = [node("if", "If", 500), node("n", "Pow", 200), node("m", "Mul", 100), node("m", "Mul", 300)]
+    (tmp_path / "profile.json").write_text(json.dumps([*events, {"cat": "Session", "name": "model_run", "dur": 900}]))
+    found = profile.read_profile(tmp_path / "profile.json", 2, {"n"})
+    assert [(o.op, o.norm, o.nodes, o.ms) for o in found] == [("Mul", False, 1.0, 0.2), ("Pow", True, 0.5, 0.1)]
+
+
+def test_a_page_is_measured_anew(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    monkeypatch.delenv("NO_SUCH_FOLDER", raising=False)
+    page.write_text(
+        "# Page\n\n<!-- benchmark kernels --quick --shape 2x64 -->\nold\n<!-- /benchmark -->\n\n"
+        "<!-- benchmark model $NO_SUCH_FOLDER/model.onnx -->\nkept\n<!-- /benchmark -->\n"
+    )
+    document.main(page)
+    text = page.read_text()
+    assert "old" not in text
+    assert "| rmsnorm-onnx |" in text
+    assert "#### plain float32, 1 thread" in text
+    assert text.endswith("-->\nkept\n<!-- /benchmark -->\n")
+    with pytest.raises(InvalidInput, match="no page"):
+        document.main(tmp_path / "none.md")
