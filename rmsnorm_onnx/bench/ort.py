@@ -50,6 +50,10 @@ def open_session(
         raise CannotRun(f"onnxruntime cannot load it: {first_line(error)}") from error
 
 
+#: Bytes of a line of the cache.
+_LINE = 64
+
+
 def first_line(error: Exception) -> str:
     """The part of an error's text that says what is wrong."""
     lines = _NOISE.sub("", str(error)).strip().splitlines()
@@ -57,8 +61,12 @@ def first_line(error: Exception) -> str:
 
 
 def to_ortvalue(array: Array) -> Any:
-    """The array as onnxruntime holds it, in memory of its own."""
+    """The array as onnxruntime holds it, at the start of a cache line, where it puts the tensors of a model too."""
     values = import_onnxruntime().OrtValue
+    memory = np.empty(array.nbytes + _LINE, np.uint8)
+    start = -memory.ctypes.data % _LINE
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
     if array.dtype == ml_dtypes.bfloat16:
-        return values.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), int(DType.BFLOAT16))
-    return values.ortvalue_from_numpy(array)
+        return values.ortvalue_from_numpy_with_onnx_type(copy.view(np.uint16), int(DType.BFLOAT16))
+    return values.ortvalue_from_numpy(copy)

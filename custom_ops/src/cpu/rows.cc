@@ -96,7 +96,10 @@ template <bool kSimple, bool kAnew, class Store, class T, class S>
 template <class T, class S, class Sum, class Finish>
 [[gnu::noinline]] void run_rows(const Stage<T, S>& stage, const Problem& p, int64_t begin,
                                 int64_t end, Sum* sum_some, Finish* finish_some) {
-  const int64_t fit = kGroupBytes / (p.layout.averaged * int64_t(sizeof(T)));
+  // A residual sum reads two arrays and writes two: with 32 rows of 128 they leave L1, which cost
+  // up to 1.4 x in L3.
+  const int64_t touched = p.second ? 4 : 1;
+  const int64_t fit = kGroupBytes / (p.layout.averaged * int64_t(sizeof(T)) * touched);
   const int64_t most = fit < 2 ? 2 : fit < kGroup ? fit : kGroup;
   Cursor cursor(p.layout.kept, begin);
   while (begin < end) {
