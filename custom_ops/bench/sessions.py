@@ -26,6 +26,7 @@ import onnxruntime as ort
 from onnx import helper, numpy_helper
 
 from rmsnorm_onnx import library, reference, spec
+from rmsnorm_onnx.bench.ort import at_line, share
 from rmsnorm_onnx.spec import DType
 
 #: As a float attribute holds it.
@@ -197,29 +198,13 @@ class Side:
         self.binding = self.session.io_binding()
         self.outputs = {o.name: at_line(np.zeros_like(given["x"])) for o in self.session.get_outputs()}
         for put in self.session.get_inputs():
-            self.binding.bind_ortvalue_input(put.name, ort_value(at_line(given[put.name])))
+            self.binding.bind_ortvalue_input(put.name, share(at_line(given[put.name])))
         for name, array in self.outputs.items():
-            self.binding.bind_ortvalue_output(name, ort_value(array))
+            self.binding.bind_ortvalue_output(name, share(array))
 
     def seconds(self, runs: int) -> float:
         """Time of one run."""
         return timeit.timeit(lambda: self.session.run_with_iobinding(self.binding), number=runs) / runs
-
-
-def at_line(array: Any) -> Any:
-    """A copy at the start of a cache line, where onnxruntime puts tensors."""
-    memory = np.empty(array.nbytes + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[...] = array
-    return copy
-
-
-def ort_value(array: Any) -> Any:
-    """Shares the memory of the array."""
-    if array.dtype != NUMPY[DType.BFLOAT16]:
-        return ort.OrtValue.ortvalue_from_numpy(array)
-    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), int(DType.BFLOAT16))
 
 
 def check(q: Question, name: str, side: Side, given: dict[str, Any]) -> None:

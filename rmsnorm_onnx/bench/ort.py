@@ -61,12 +61,22 @@ def first_line(error: Exception) -> str:
 
 
 def to_ortvalue(array: Array) -> Any:
-    """The array as onnxruntime holds it, at the start of a cache line, where it puts the tensors of a model too."""
-    values = import_onnxruntime().OrtValue
+    """A copy of the array as onnxruntime holds it."""
+    return share(at_line(array))
+
+
+def at_line(array: Array) -> Array:
+    """A copy at the start of a cache line, where onnxruntime puts the tensors of a model."""
     memory = np.empty(array.nbytes + _LINE, np.uint8)
     start = -memory.ctypes.data % _LINE
-    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy: Array = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
+    return copy
+
+
+def share(array: Array) -> Any:
+    """The memory of the array as a value of onnxruntime."""
+    values = import_onnxruntime().OrtValue
     if array.dtype == ml_dtypes.bfloat16:
-        return values.ortvalue_from_numpy_with_onnx_type(copy.view(np.uint16), int(DType.BFLOAT16))
-    return values.ortvalue_from_numpy(copy)
+        return values.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), int(DType.BFLOAT16))
+    return values.ortvalue_from_numpy(array)
