@@ -47,7 +47,7 @@ aarch64: $(VENV)/tested
 	$(BIN)/cmake -S custom_ops -B $(ARM) -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
 	  -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DRMSNORM_TESTS=ON -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.cmake
 	$(BIN)/cmake --build $(ARM)
-	RMSNORM_KERNELS="qemu-aarch64 $(ARM)/kernels_server" $(BIN)/pytest -n auto --quiet tests/test_kernels.py
+	RMSNORM_KERNELS="qemu-aarch64 $(ARM)/kernels_server" $(BIN)/pytest -n auto --quiet tests/test_kernels.py tests/test_kernel_bits.py
 
 clean:
 	rm -rf $(VENV) build dist

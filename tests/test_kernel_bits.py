@@ -1,0 +1,129 @@
+"""The same bits whatever splits the work, stores it, or adds it: threads, streaming, vectors, architectures."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import kernels_abi as abi
+import numpy as np
+import pytest
+from kernel_inputs import OPS, attributes, exact, isas, same_bits, samples, scales, seconds, supported, types
+from kernels_abi import Norm, run
+
+from rmsnorm_onnx import reference, spec
+from rmsnorm_onnx.spec import DType
+
+__all__ = ["supported"]
+
+
+@isas
+@types
+@pytest.mark.parametrize("form", abi.FORMS)
+@pytest.mark.parametrize("axes", [(-1,), (1,)], ids=["rows", "columns"])
+def test_bits_do_not_depend_on_the_split(isa, dtype, form, axes):
+    """Neither on the split of the work, nor on the batch around a norm, nor on working in place."""
+    x = samples((7, 9, 700), dtype)
+    second = None if form == "plain" else seconds((7, 9, 700), dtype)
+    norm = Norm(form=form, isa=isa, axes=axes)
+    whole, total = run(norm, x, second, scales(700))
+    for change in ({"split": 1}, {"split": 5}, {"in_place": True}, {"want_sum": False}):
+        assert same_bits(run(Norm(**{**vars(norm), **change}), x, second, scales(700))[0], whole)
+    part, part_total = run(norm, x[2:4], None if second is None else second[2:4], scales(700))
+    assert same_bits(part, whole[2:4])
+    assert total is None or same_bits(part_total, total[2:4])
+
+
+@isas
+@types
+@pytest.mark.parametrize("form", abi.FORMS)
+@pytest.mark.parametrize(
+    ("shape", "axes", "scale"),
+    [((2, 131072), (-1,), (131072,)), ((1, 600011), (-1,), (1,)), ((3, 2, 277, 301), (0, 2, 3), (3, 1, 277, 301))],
+    ids=str,
+)
+def test_bits_of_wide_rows_do_not_depend_on_who_sums_which_chunk(isa, dtype, form, shape, axes, scale):
+    """In one call, row by row, in chunks as threads share them, in place, streamed; on every instruction set."""
+    x, second = samples(shape, dtype), None if form == "plain" else seconds(shape, dtype)
+    norm = Norm(form=form, isa=isa, axes=axes, streaming=0)
+    whole, total = run(norm, x, second, scales(scale))
+    changes = (
+        {"split": 1},
+        {"split": -1},
+        {"split": -5},
+        {"split": -3, "in_place": True},
+        {"split": -7, "streaming": 1},
+    )
+    for change in (*changes, *[{"isa": "avx2"}] * (isa == "avx512")):
+        got, got_total = run(dataclasses.replace(norm, **change), x, second, scales(scale))
+        assert same_bits(got, whole)
+        assert total is None or same_bits(got_total, total)
+    added = x if total is None else total
+    zeros = np.zeros_like(x) if form == "skip" else second
+    bound = reference.bound(OPS[form], x.size, x.dtype, attributes(norm), additions=16)
+    wanted = exact(norm, added, zeros, scales(scale))
+    assert reference.ulps(whole, wanted, x.dtype).max() <= bound.ulps
+
+
+@isas
+@types
+@pytest.mark.parametrize("form", abi.FORMS)
+@pytest.mark.parametrize("shape", [(40, 64), (5, 4096), (9, 100)], ids=str)
+def test_bits_do_not_depend_on_streaming(isa, dtype, form, shape):
+    for stash in spec.STASH_TYPES:
+        norm = Norm(form, isa=isa, stash=stash, normalized=DType.DOUBLE, scaled=DType.DOUBLE, split=2)
+        second = None if form == "plain" else seconds(shape, dtype)
+        given = (samples(shape, dtype), second, scales(shape[1:]))
+        kept, streamed = (run(dataclasses.replace(norm, streaming=how), *given) for how in (0, 1))
+        assert kept[0].tobytes() == streamed[0].tobytes()
+        assert form != "skip" or kept[1].tobytes() == streamed[1].tobytes()
+
+
+@isas
+@types
+@pytest.mark.parametrize("form", abi.FORMS)
+@pytest.mark.parametrize("shape", [(3, 70, 64), (5, 33, 1600), (8, 48, 8), (3, 64, 7)], ids=str)
+def test_bits_of_columns_do_not_depend_on_streaming(isa, dtype, form, shape):
+    second = None if form == "plain" else seconds(shape, dtype)
+    given = (samples(shape, dtype), second, scales(shape[1:]))
+    norm = Norm(form, isa=isa, axes=(1,))
+    kept, *others = (
+        run(dataclasses.replace(norm, streaming=how, split=split), *given)
+        for how, split in ((0, 0), (1, 0), (1, 1), (1, 2))
+    )
+    for other in others:
+        assert kept[0].tobytes() == other[0].tobytes()
+        assert form != "skip" or kept[1].tobytes() == other[1].tobytes()
+
+
+@types
+@pytest.mark.parametrize("form", abi.FORMS)
+@pytest.mark.parametrize(
+    ("shape", "axes"),
+    [((37, 5003), (-1,)), ((37, 5003), (0,)), ((3, 75, 7), (1,)), ((2, 9, 3), (1,))],
+    ids=["rows", "columns", "short runs", "tiny"],
+)
+@pytest.mark.parametrize("stash", spec.STASH_TYPES)
+def test_bits_do_not_depend_on_the_vector_width(dtype, form, shape, axes, stash):
+    if "avx512" not in abi.isas():
+        pytest.skip("needs two instruction sets with FMA")
+    x = samples(shape, dtype)
+    second = None if form == "plain" else seconds(x.shape, dtype)
+    norms = [Norm(form=form, isa=isa, axes=axes, stash=stash) for isa in ("avx512", "avx2")]
+    wide, narrow = (run(norm, x, second, scales(shape[-1:])) for norm in norms)
+    assert same_bits(wide[0], narrow[0])
+    assert wide[1] is None or same_bits(wide[1], narrow[1])
+
+
+@types
+@pytest.mark.parametrize("form", abi.FORMS)
+@pytest.mark.parametrize("axes", [(-1,), (0,)], ids=["rows", "columns"])
+@pytest.mark.parametrize("stash", spec.STASH_TYPES)
+def test_bits_do_not_depend_on_the_architecture(dtype, form, axes, stash):
+    if not abi.is_emulated():
+        pytest.skip("compares kernels under an emulator with this machine's: make aarch64")
+    x = samples((37, 5003), dtype)
+    second = None if form == "plain" else seconds(x.shape, dtype)
+    emulated = run(Norm(form=form, axes=axes, stash=stash), x, second, scales(5003))
+    here = run(Norm(form=form, isa="avx2", axes=axes, stash=stash), x, second, scales(5003), abi.native())
+    assert same_bits(emulated[0], here[0])
+    assert emulated[1] is None or same_bits(emulated[1], here[1])
