@@ -66,6 +66,16 @@ def test_error_of_a_row(isa, dtype, width):
 
 
 @isas
+@pytest.mark.parametrize("width", [128, 1024, 4096, 16384, 131072])
+def test_error_of_a_row_of_one_value(isa, width):
+    """There all roundings of the sum go the same way."""
+    x = np.repeat(np.random.default_rng(width).uniform(0.3, 3, (40, 1)), width, 1).astype(np.float32)
+    wide, scale = x.astype(np.longdouble), scales(width)
+    want = wide / np.sqrt(np.mean(wide * wide, axis=-1, keepdims=True) + np.longdouble(1e-5)) * scale
+    assert units(run(Norm(isa=isa), x, None, scale)[0], want) <= 3
+
+
+@isas
 @types
 @pytest.mark.parametrize("stash", spec.STASH_TYPES)
 def test_type_of_the_scale_changes_nothing(isa, dtype, stash):

@@ -6,9 +6,10 @@
 
 namespace rmsnorm::RMSNORM_ISA {
 
-// Steps of kLanes elements that are added in S before the lanes move into double: 16 additions
-// leave an error far below one rounding of the result.
-constexpr int kStepsPerBlock = 16;
+// Steps of kLanes elements that are added in S before the lanes move into double. In a row of one
+// value all roundings of a lane go the same way: 16 steps cost up to 3.6 units of 2^-24 in the
+// result (4.3 without FMA), 8 steps 2.5 (3.1), 4 steps 2.1 (2.4), and no measurable time.
+constexpr int kStepsPerBlock = 4;
 
 // As many vectors of doubles as they have lanes, each added up, one total in each lane: lane i and
 // lane i + half of the width first.
