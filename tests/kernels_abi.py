@@ -1,7 +1,7 @@
 """The compiled library and, through ctypes, the bare kernels: built from this tree when needed.
 
 ``library_path()`` is the onnxruntime library, ``run()`` one kernel call on numpy arrays. Both come
-from one CMake build in ``build/tests`` (kept, so that only changed files are compiled again).
+from one CMake build in ``build/kernels`` (pip's own, kept, so that only changed files are compiled again).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pytest
 from rmsnorm_onnx.spec import DType
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILD = ROOT / "build" / "tests"
+BUILD = ROOT / "build" / "kernels"
 NUMPY = {
     DType.FLOAT: np.dtype(np.float32),
     DType.FLOAT16: np.dtype(np.float16),

@@ -21,12 +21,14 @@ from rmsnorm_onnx.errors import InvalidInput
 from rmsnorm_onnx.report import to_json
 
 LLAMA = MODELS / "llama-dynamo18-f32" / "model.onnx"
+#: Where no source tree shadows the installed package.
+TESTS = Path(__file__).parent
 FEW = {"seconds": 0.01, "threads": 1}
 
 
 def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "rmsnorm_onnx", "benchmark", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TESTS)
     assert result.returncode == code, result.stderr + result.stdout
     assert "Traceback" not in result.stderr
     return result
@@ -247,6 +249,7 @@ def test_profiles_count_what_is_inside_containers_once(tmp_path):
 def test_a_page_is_measured_anew(tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     monkeypatch.delenv("NO_SUCH_FOLDER", raising=False)
+    monkeypatch.chdir(TESTS)
     page.write_text(
         "# Page\n\n<!-- benchmark kernels --quick --shape 2x64 -->\nold\n<!-- /benchmark -->\n\n"
         "<!-- benchmark model $NO_SUCH_FOLDER/model.onnx -->\nkept\n<!-- /benchmark -->\n"
