@@ -92,6 +92,7 @@ def export(name: str, folder: Path) -> Path:
             verbose=False,
         )
     assert program is not None
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.onnx"
     program.save(str(path), external_data=True)
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 
@@ -49,14 +49,20 @@ class Environment:
         )
 
 
-def environment() -> Environment:
-    """Look around; nothing that is missing raises."""
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of Python and of those packages that are installed."""
     versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
+    for package in packages:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
+    return versions
+
+
+def environment() -> Environment:
+    """Look around; nothing that is missing raises."""
+    versions = versions_of(_PACKAGES)
     try:
         answer, problem = library.info(), ""
     except RmsNormError as error:

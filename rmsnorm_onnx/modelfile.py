@@ -98,7 +98,9 @@ def to_model(model: ir.Model | onnx.ModelProto | str | os.PathLike[str]) -> ir.M
     if isinstance(model, ir.Model):
         return model
     if isinstance(model, onnx.ModelProto):
-        return list_all_outputs(ir.from_proto(model))
+        loaded = ir.from_proto(model)
+        _check_sources(loaded)
+        return list_all_outputs(loaded)
     if isinstance(model, str | os.PathLike):
         return load(model)
     raise InvalidInput(f"expected a path, an onnx.ModelProto or an onnx_ir.Model, got {type(model).__name__}")

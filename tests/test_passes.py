@@ -8,9 +8,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from onnx.reference import ReferenceEvaluator
 from zoo import CASES, TOLERANCE, Case, evaluate, feeds
 
 from rmsnorm_onnx import spec
+from rmsnorm_onnx.matcher.context import Context
 from rmsnorm_onnx.passes import FuseRmsNorm, Outcome, fuse, plan
 
 FUSING = [case for case in CASES if case.fuses]
@@ -152,3 +154,49 @@ def _unread(model: onnx.ModelProto) -> set[str]:
                 read |= {o.name for o in graph.output}
     made = {name for node in nodes for name in node.output if name and node.domain != spec.DOMAIN}
     return (made | {i.name for i in model.graph.initializer}) - read
+
+
+CONSTANTS = "<float two = {2}, float eps = {0.001}, int64[1] last = {-1}>"
+DECEPTIVE = {
+    # The mean of no squares at all, and of negative ones.
+    "squares times 0": """x2 = Pow(x, two) z = Constant<value_float = 0.0>() q = Mul(x2, z) s = ReduceSum(q, last)
+        n = Constant<value_float = 0.25>() m = Mul(s, n) e = Add(m, eps) r = Sqrt(e) y = Div(x, r)""",
+    "squares times -1": """x2 = Pow(x, two) z = Constant<value_float = -1.0>() q = Mul(x2, z) s = ReduceSum(q, last)
+        n = Constant<value_float = 0.25>() m = Mul(s, n) e = Add(m, eps) r = Sqrt(e) y = Div(x, r)""",
+    # A constant whose square is 0 in float64.
+    "x over next to nothing": """w = Cast<to = 11>(x) t = Constant<value = double {1e-200}>() d = Div(w, t)
+        q = Mul(d, d) m = ReduceMean(q, last) r = Sqrt(m) z = Div(w, r) y = Cast<to = 1>(z)""",
+    # One mean for all of x, then a scale of the columns turned into one of the rows.
+    "a scale turned": """x2 = Pow(x, two) every = Constant<value_ints = [0, 1]>() m = ReduceMean(x2, every)
+        e = Add(m, eps) r = Sqrt(e) i = Reciprocal(r) w = Constant<value_floats = [1.0, 2.0, 3.0, 4.0]>()
+        s = Mul(i, w) shape = Constant<value_ints = [4, 1]>() turned = Reshape(s, shape) y = Mul(x, turned)""",
+}
+
+
+@pytest.mark.parametrize("body", DECEPTIVE.values(), ids=DECEPTIVE)
+def test_what_only_looks_like_a_norm_keeps_its_values(body):
+    model = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 18]> g (float[4, 4] x) => (float[4, 4] y) {CONSTANTS} {{ {body} }}'
+    )
+    fused = ir.from_proto(model)
+    fuse(fused)
+    x = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+    with np.errstate(all="ignore"):
+        wanted, got = (ReferenceEvaluator(m).run(None, {"x": x})[0] for m in (model, ir.to_proto(fused)))
+    np.testing.assert_allclose(got, wanted, rtol=1e-5)
+
+
+def test_casts_of_a_function_to_types_that_its_caller_names_are_no_twins():
+    text = """<ir_version: 8, opset_import: ["" : 18, "f" : 1]> g (float[2, 4] x) => (float16[2, 4] y) { y = f.norm(x) }
+        <domain: "f", opset_import: ["" : 18]> norm <wide: int = 1, narrow: int = 10> (x) => (y) {
+        a = Cast<to: int = @wide>(x) two = Constant<value_float = 2.0>() q = Pow(a, two)
+        last = Constant<value_ints = [-1]>() m = ReduceMean(q, last) r = Sqrt(m) b = Cast<to: int = @narrow>(x)
+        c = Cast<to = 10>(r) y = Div(b, c) }"""
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    (function,) = model.functions.values()
+    context = Context(model)
+    values = {}
+    for node in (node for node in function if node.op_type == "Cast" and node.attributes["to"].is_ref()):
+        context.note_twin(node)
+        values[node.outputs[0].name] = node.outputs[0]
+    assert context.origin(values["b"]) is not context.origin(values["a"])

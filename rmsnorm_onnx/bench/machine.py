@@ -7,11 +7,11 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
 from rmsnorm_onnx import library
+from rmsnorm_onnx.environment import versions_of
 
 _PACKAGES: Final = ("onnxruntime", "onnxruntime-gpu", "numpy", "torch", "openvino", "jax", "numba")
 
@@ -46,13 +46,7 @@ def machine() -> Machine:
     Raises:
         CannotRun: onnxruntime is missing or cannot load the library; LibraryMissing: the library was not built.
     """
-    versions = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return Machine(_cpu(), usable_cores(), os.getloadavg()[0], library.info().isa_active, versions)
+    return Machine(_cpu(), usable_cores(), os.getloadavg()[0], library.info().isa_active, versions_of(_PACKAGES))
 
 
 def usable_cores() -> int:

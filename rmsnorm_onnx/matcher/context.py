@@ -53,6 +53,8 @@ class Context:
         """
         if node.op_type not in _REPEATED or len(node.outputs) != 1:
             return
+        if any(attribute.is_ref() for attribute in node.attributes.values()):
+            return  # what a caller will say
         inputs = tuple(self.origin(value) if value is not None else None for value in node.inputs)
         attributes = tuple(sorted((a.name, str(a.value)) for a in node.attributes.values()))
         key = (node.graph, node.domain, node.op_type, inputs, attributes)

@@ -102,8 +102,9 @@ def _of_numerator(context: Context, statistic: Statistic, numerator: ir.Value) -
         number = context.constants.single(factor)
         if value is None or not number or not math.isfinite(number):
             continue
-        if context.unsigned_origin(value) is context.unsigned_origin(numerator):
-            squared = number * number if node.op_type == "Mul" else 1 / (number * number)
+        squared = number * number
+        if 0 < squared < math.inf and context.unsigned_origin(value) is context.unsigned_origin(numerator):
+            squared = squared if node.op_type == "Mul" else 1 / squared
             nodes = (node, *statistic.nodes)
             return replace(statistic, x=context.origin(numerator), factor=statistic.factor * squared, nodes=nodes)
     return None
@@ -174,7 +175,7 @@ def _bad_value(context: Context, statistic: Statistic, node: ir.Node) -> Flaw | 
             return Flaw(spec.Why.EPSILON_VALUE, node, f"{name} is {number:g}")
     if not statistic.lines_up(context.facts.rank(statistic.x)):
         return _not_lined_up(statistic, node)
-    if math.isinf(statistic.floor) or not statistic.factor > 0:
+    if math.isinf(statistic.floor) or not 0 < statistic.factor < math.inf:
         return Flaw(spec.Why.NOT_A_MEAN, node, f"the mean is multiplied by {statistic.factor:g}")
     return None
 
@@ -190,7 +191,9 @@ def as_mean(context: Context, statistic: Statistic) -> tuple[Statistic, float]:
             return statistic, math.nan
         elements = math.prod(n for n in lengths if isinstance(n, int))
     ratio = statistic.factor * elements
-    short = any(is_rounded(statistic.factor**p, elements**-p) for p in (1, -1, 0.5, -0.5)) if ratio > 0 else True
+    if not 0 < ratio < math.inf:
+        return statistic, math.nan
+    short = any(is_rounded(statistic.factor**p, elements**-p) for p in (1, -1, 0.5, -0.5))
     if short or abs(ratio - 1) <= 2.0 ** (1 - statistic.dtype.bits_of_precision):
         return statistic, 1.0
     upright = statistic.inverse() if statistic.inverted else statistic

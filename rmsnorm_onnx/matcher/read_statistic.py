@@ -265,6 +265,10 @@ def reshape(context: Context, node: ir.Node) -> Meaning | None:
     statistic = context.meaning(node.inputs[0])
     if not isinstance(statistic, Statistic):
         return None
+    before = node.inputs[0]
+    if statistic.scale is not None and before is not None and not context.facts.same_shape(before, node.outputs[0]):
+        # No number per row any more: the scale would go along other axes.
+        return statistic.flawed(spec.Why.KEEPDIMS, node, _gives_shape(context, node)).computed_by(node)
     shape, x_shape = context.facts.shape(node.outputs[0]), context.facts.shape(statistic.x)
     rank = len(x_shape) if x_shape is not None else None
     steps = {"Unsqueeze": False, "Squeeze": True}
