@@ -16,18 +16,18 @@ $(VENV)/installed: $(BIN)/python $(SOURCES)
 	touch $@
 
 $(VENV)/tested: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet '.[cpu,test]'
+	$(BIN)/python -m pip install --quiet --group test
 	touch $@
 
 $(VENV)/linted: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet '.[cpu,lint]'
+	$(BIN)/python -m pip install --quiet --group lint
 	touch $@
 
 demo: $(VENV)/installed
 	$(BIN)/python models/demo.py
 
 test: $(VENV)/tested
-	$(BIN)/pytest -n auto --quiet
+	$(BIN)/pytest -n auto --dist worksteal --quiet
 
 lint: $(VENV)/linted
 	$(BIN)/ruff check .

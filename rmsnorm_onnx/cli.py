@@ -57,6 +57,13 @@ class Form(str, Enum):
     PREGATED = "pregated"
 
 
+class Grid(str, Enum):
+    """Shapes that kernels are timed on."""
+
+    COMMON = "common"
+    FULL = "full"
+
+
 class DType(str, Enum):
     """Element types."""
 
@@ -163,7 +170,9 @@ def info(json: Json = False) -> None:
 def kernels(
     form: Annotated[list[Form] | None, typer.Option(help="repeat for several; default: the first three")] = None,
     dtype: Annotated[list[DType] | None, typer.Option(help="repeat for several; default: the first three")] = None,
+    grid: Annotated[Grid, typer.Option(help="shapes, where none are given")] = Grid.COMMON,
     shape: Annotated[list[str] | None, typer.Option(metavar="ROWSxWIDTH", help="repeat for several")] = None,
+    chain: Annotated[int | None, typer.Option(metavar="N", help="also N norms, each on what the last gave")] = None,
     threads: Annotated[list[int] | None, typer.Option(help="repeat for several; default: 1")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="a few cells in seconds; the figures mean little")] = False,
     picture: Annotated[Path | None, typer.Option(help="also draw rates over sizes, as SVG")] = None,
@@ -178,7 +187,9 @@ def kernels(
         forms=[one.value for one in form or []],
         dtypes=[one.value for one in dtype or []],
         threads=threads or [1],
+        grid=grid.value,
         shapes=[_shape(text) for text in shape or []],
+        chain=chain,
         quick=quick,
         progress=bench.on_terminal,
     )

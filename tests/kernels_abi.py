@@ -37,9 +37,11 @@ FORMS = ("plain", "skip", "gated", "pregated")
 
 
 def tool(name: str) -> str:
-    """Path of a build tool: beside this Python (PyPI's wheels) or on PATH."""
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
+    """Path of a build tool: on PATH or beside this Python (PyPI's wheels).
+
+    In this order, as pip's build takes them: another CMake writes other commands, and everything is compiled again.
+    """
+    found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
     if found is None:
         pytest.fail(f"{name} is needed to build the kernels for tests: pip install {name}")
     return found

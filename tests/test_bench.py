@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,6 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import onnx
 import pytest
+from command import TESTS, run
 from exports import MODELS
 
 import rmsnorm_onnx
@@ -21,17 +20,7 @@ from rmsnorm_onnx.errors import InvalidInput
 from rmsnorm_onnx.report import to_json
 
 LLAMA = MODELS / "llama-dynamo18-f32" / "model.onnx"
-#: Where no source tree shadows the installed package.
-TESTS = Path(__file__).parent
 FEW = {"seconds": 0.01, "threads": 1}
-
-
-def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rmsnorm_onnx", "benchmark", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=TESTS)
-    assert result.returncode == code, result.stderr + result.stdout
-    assert "Traceback" not in result.stderr
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -190,17 +179,17 @@ def test_synthetic_decoders_are_models_whose_norms_are_found(name, tmp_path):
 
 def test_the_commands(tmp_path):
     picture, markdown = tmp_path / "rates.svg", tmp_path / "rates.md"
-    done = run("kernels", "--quick", "--shape", "2x64", "--json", "--picture", picture, "--markdown", markdown)
+    done = run("benchmark", "kernels", "--quick", "--shape", "2x64", "--json", "--picture", picture, "--markdown", markdown)
     assert json.loads(done.stdout)["cells"][0]["rows"] == 2
     assert not done.stderr
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
     assert "| rmsnorm-onnx |" in markdown.read_text()
-    done = run("model", "--synthetic", "llama-64x2-decode", "--seconds", 0.01, "--threads", 1, "--json")
+    done = run("benchmark", "model", "--synthetic", "llama-64x2-decode", "--seconds", 0.01, "--threads", 1, "--json")
     assert json.loads(done.stdout)["models"][1]["equal"] is True
 
 
 def test_the_command_says_no_to_different_outputs(tmp_path):
-    done = run("model", LLAMA, wrong_epsilon(tmp_path / "wrong.onnx"), "--seconds", 0.01, "--threads", 1, code=1)
+    done = run("benchmark", "model", LLAMA, wrong_epsilon(tmp_path / "wrong.onnx"), "--seconds", 0.01, "--threads", 1, code=1)
     assert "outputs DIFFER" in done.stdout
 
 
@@ -218,7 +207,7 @@ def test_the_command_says_no_to_different_outputs(tmp_path):
     ],
 )
 def test_wrong_usage_exits_2(arguments):
-    assert run(*arguments, code=2).stderr
+    assert run("benchmark", *arguments, code=2).stderr
 
 
 def test_samples_are_interleaved_and_summed_up():

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import onnx
 import pytest
+from command import run, run_process
 from exports import MODELS
 
 from rmsnorm_onnx import cli, spec
 from rmsnorm_onnx.passes.target import TARGETS
 
 LLAMA = MODELS / "llama-dynamo18-f32" / "model.onnx"
-
-
-def run(*arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "rmsnorm_onnx", *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=MODELS.parent / "tests")
-    assert result.returncode == code, result.stderr + result.stdout
-    assert "Traceback" not in result.stderr
-    return result
 
 
 @pytest.fixture(scope="module")
@@ -174,5 +165,14 @@ def test_bad_usage_exits_2():
 
 
 def test_version_and_help():
-    assert run("--version").stdout.strip()
-    assert "optimize" in run("--help").stdout
+    assert run_process("--version").stdout.strip()
+    assert "optimize" in run_process("--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("inspect", LLAMA, "--json"), 0), (("optimize", LLAMA, "--require", 6), 1), (("inspect", "missing.onnx"), 2)],
+)
+def test_a_process_says_the_same(arguments, code):
+    done, same = run_process(*arguments, code=code), run(*arguments, code=code)
+    assert (done.stdout, done.stderr) == (same.stdout, same.stderr)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from command import run
 from exports import MODELS
 from readme_table import README, REFUSALS, refusals, section, table
 
@@ -30,9 +29,7 @@ def folder(tmp_path, monkeypatch):
 def test_commands_run_as_they_stand(folder):
     assert len(COMMANDS) >= 5
     for command in COMMANDS:
-        arguments = [sys.executable, "-m", "rmsnorm_onnx", *shlex.split(command)]
-        result = subprocess.run(arguments, capture_output=True, text=True, check=False)
-        assert result.returncode == 0, command + result.stderr
+        run(*shlex.split(command))
 
 
 def test_snippets_run_and_give_the_values_they_show(folder):

@@ -1,7 +1,8 @@
 """Benchmarks: kernels against other implementations and plain copies, and models against each other."""
 
+from rmsnorm_onnx.bench.cell import Cell, Measurement
 from rmsnorm_onnx.bench.decoder import DECODERS, Decoder, build, save
-from rmsnorm_onnx.bench.kernel_records import Cell, KernelBenchmark, Measurement
+from rmsnorm_onnx.bench.kernel_records import KernelBenchmark
 from rmsnorm_onnx.bench.kernels import benchmark_kernels
 from rmsnorm_onnx.bench.machine import Machine, usable_cores
 from rmsnorm_onnx.bench.model_records import ModelBenchmark, Timed

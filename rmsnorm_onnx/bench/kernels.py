@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from rmsnorm_onnx.bench import copies, sessions
+from rmsnorm_onnx.bench.cell import Cell, Measurement
 from rmsnorm_onnx.bench.contestant import Absent, Contestant, Group
-from rmsnorm_onnx.bench.kernel_records import Cell, KernelBenchmark, Measurement
+from rmsnorm_onnx.bench.kernel_records import KernelBenchmark
 from rmsnorm_onnx.bench.machine import machine, pinned, usable_cores
 from rmsnorm_onnx.bench.ort import first_line
 from rmsnorm_onnx.bench.peers import PEERS
@@ -18,6 +19,15 @@ from rmsnorm_onnx.errors import InvalidInput
 
 #: Rows and width: one token to a long prompt of a common width, heads (many and narrow), and very wide rows.
 SHAPES: Final = ((1, 4096), (16, 4096), (128, 4096), (512, 4096), (4096, 4096), (32768, 128), (8, 131072))
+#: Every combination, the cost of a call, and heads again.
+FULL_SHAPES: Final = (
+    (1, 64),
+    *((rows, width) for rows in (1, 16, 512, 4096) for width in (128, 1024, 4096, 16384)),
+    (32768, 128),
+)
+GRIDS: Final = {"common": SHAPES, "full": FULL_SHAPES}
+#: What a chain is measured on where no shape is given.
+CHAIN_SHAPES: Final = ((512, 4096),)
 QUICK_SHAPES: Final = ((1, 4096), (64, 1024))
 DEFAULT_FORMS: Final = ("plain", "skip", "gated")
 DEFAULT_DTYPES: Final = ("float32", "float16", "bfloat16")
@@ -28,7 +38,9 @@ def benchmark_kernels(
     forms: Sequence[str] | None = None,
     dtypes: Sequence[str] | None = None,
     threads: Sequence[int] = (1,),
+    grid: str = "common",
     shapes: Sequence[tuple[int, int]] | None = None,
+    chain: int | None = None,
     quick: bool = False,
     progress: Progress = silent,
 ) -> KernelBenchmark:
@@ -40,17 +52,24 @@ def benchmark_kernels(
         forms: of "plain", "skip", "gated", "pregated"; the first three when None.
         dtypes: of "float32", "float16", "bfloat16", "float64"; the first three when None.
         threads: numbers of threads inside one call; the process stays on as many cores as the largest of them.
+        grid: of "common" and "full": the shapes where none are given.
         shapes: rows and width of X.
+        chain: also so many norms one after the other, each on what the one before gave.
         quick: few shapes and samples, one form and type: seconds, to see that all runs; the figures mean little.
         progress: told what is being done.
 
     Raises:
-        InvalidInput: no such form or type, a shape without elements, or more threads than this process has cores.
+        InvalidInput: no such form, type or grid, a chain of less than two, a shape without elements, or more threads
+            than this process has cores.
         CannotRun: onnxruntime is missing or cannot load the library; LibraryMissing: the library was not built.
     """
     forms = _known(forms, DEFAULT_FORMS[: 1 if quick else None], FORMS, "form")
     dtypes = _known(dtypes, DEFAULT_DTYPES[: 1 if quick else None], DTYPES, "type")
-    shapes = shapes or (QUICK_SHAPES if quick else SHAPES)
+    (grid,) = _known([grid], (), GRIDS, "grid")
+    if chain is not None and chain < 2:
+        raise InvalidInput(f"a chain is of at least 2 norms, got {chain}")
+    chained = [(*shape, chain) for shape in shapes or CHAIN_SHAPES] if chain else []
+    shapes = shapes or (QUICK_SHAPES if quick else GRIDS[grid])
     wrong = [shape for shape in shapes if min(shape) < 1]
     if wrong:
         raise InvalidInput(f"a shape is rows and width, at least 1 each, got {wrong[0]}")
@@ -58,13 +77,14 @@ def benchmark_kernels(
     if outside or not threads:
         raise InvalidInput(f"threads must be 1 to {usable_cores()}, the cores of this process, got {list(threads)}")
     about = machine()
-    questions = [(count, f, d, shape) for count in threads for f in forms for d in dtypes for shape in shapes]
+    sizes = [*shapes, *chained]
+    questions = [(count, f, d, size) for count in threads for f in forms for d in dtypes for size in sizes]
     cells = []
     # Once for all: other packages make their threads when they are first called, and keep them.
     with pinned(max(threads)):
-        for count, form, dtype, shape in questions:
-            problem = Problem(form, dtype, *shape)
-            progress(f"{form} {dtype} {problem.rows}x{problem.width}, {count} threads")
+        for count, form, dtype, size in questions:
+            problem = Problem(form, dtype, *size)
+            progress(f"{form} {dtype} {'x'.join(map(str, size))}, {count} threads")
             cells.append(_measure(problem, count, QUICK if quick else THOROUGH))
     progress("")
     return KernelBenchmark(about, tuple(cells))
@@ -81,7 +101,7 @@ def _measure(problem: Problem, threads: int, effort: Effort) -> Cell:
     makers: dict[str, Callable[[], Contestant]] = {"rmsnorm-onnx": lambda: sessions.ours(problem, threads)}
     for name, make in sessions.onnxruntimes(problem).items():
         makers[name] = lambda make=make: make(threads)  # type: ignore[misc]
-    for name, peer in PEERS.items():
+    for name, peer in PEERS.items() if problem.chain == 1 else ():
         makers[name] = lambda peer=peer: peer(problem, threads)  # type: ignore[misc]
     makers["memcpy"] = lambda: copies.memcpy(problem, threads)
     makers["ort Identity"] = lambda: sessions.identity(problem, threads)
@@ -123,6 +143,7 @@ def _measure(problem: Problem, threads: int, effort: Effort) -> Cell:
         problem.dtype,
         problem.rows,
         problem.width,
+        problem.chain,
         threads,
         problem.moved_bytes,
         sessions.copies_of(problem),

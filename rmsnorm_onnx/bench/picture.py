@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from html import escape
 from typing import Final
 
+from rmsnorm_onnx.bench.cell import Cell
 from rmsnorm_onnx.bench.contestant import Group
-from rmsnorm_onnx.bench.kernel_records import Cell, KernelBenchmark
+from rmsnorm_onnx.bench.kernel_records import KernelBenchmark
 
 _WIDTH: Final = 600
 _HEIGHT: Final = 300
@@ -29,9 +31,10 @@ def to_svg(result: KernelBenchmark) -> str:
     """The picture: one panel per form, type and number of threads.
 
     Rates are 10^9 bytes read and written per second. Lines join the shapes of the most common width; other shapes are
-    rings.
+    rings, chains left out.
     """
-    groups = list(result.groups())
+    alone = replace(result, cells=tuple(cell for cell in result.cells if cell.chain == 1))
+    groups = list(alone.groups())
     columns = min(2, len(groups))
     rows = -(-len(groups) // max(columns, 1))
     # A peer keeps its colour in all panels; onnxruntime's ways are others in every form.

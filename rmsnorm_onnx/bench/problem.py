@@ -34,12 +34,14 @@ class Problem:
         dtype: a key of DTYPES; of every input and output.
         rows: number of norms.
         width: elements of each.
+        chain: so many norms one after the other, each on what the one before gave.
     """
 
     form: str
     dtype: str
     rows: int
     width: int
+    chain: int = 1
 
     @property
     def op(self) -> spec.Op:
@@ -63,7 +65,7 @@ class Problem:
 
     @property
     def moved_bytes(self) -> int:
-        """Bytes that must be read and written: each array of the shape of X once."""
+        """Bytes that one norm must read and write: each array of the shape of X once."""
         wide_inputs = len(self.op.inputs) - 1
         return self.tensor_bytes * (wide_inputs + len(self.op.outputs))
 
@@ -80,12 +82,14 @@ class Problem:
     def _expected(self) -> tuple[Array, ...]:
         attributes = reference.Attributes(EPSILON)
         inputs = dict(self._some_rows(self.inputs))
-        if self.form != "skip":
-            return reference.exact(self.op.name, list(inputs.values()), attributes)
-        # The sum is rounded to T by contract, so the norm is that of the rounded sum.
-        total: Array = inputs["X"] + inputs["skip"]
-        (y,) = reference.exact(spec.RMS.name, [total, inputs["scale"]], attributes)
-        return y, np.asarray(total).astype(np.float64)
+        for _ in range(self.chain):
+            op, given = self.op, list(inputs.values())
+            if self.form == "skip":
+                # The sum is rounded to T by contract, so the norm is that of the rounded sum.
+                op, given = spec.RMS, [inputs["X"] + inputs["skip"], inputs["scale"]]
+            (y,) = reference.exact(op.name, given, attributes)
+            inputs["X"] = y.astype(self.numpy_type)
+        return (y, given[0].astype(np.float64)) if self.form == "skip" else (y,)
 
     def _some_rows(self, arrays: dict[str, Array]) -> dict[str, Array]:
         return {name: array[self._checked] if array.ndim == 2 else array for name, array in arrays.items()}
@@ -113,4 +117,5 @@ class Problem:
     def tolerance(self) -> float:
         """Largest error, in roundoffs of the type, of an implementation that counts as correct."""
         roundoff = reference.roundoff(self.numpy_type)
-        return 8 + _TOLERANCE / roundoff if self.element is not DType.DOUBLE else 8 + 2.0**-40 / roundoff
+        one = 8 + (2.0**-40 if self.element is DType.DOUBLE else _TOLERANCE) / roundoff
+        return self.chain * one

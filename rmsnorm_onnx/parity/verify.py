@@ -18,7 +18,7 @@ from rmsnorm_onnx.errors import CannotRun, InvalidInput
 from rmsnorm_onnx.parity.bound import constant_slack, distance, noise_factor, yardstick
 from rmsnorm_onnx.parity.outputs import Truth, before_rounding, identical, judge
 from rmsnorm_onnx.parity.records import OutputParity, ParityReport, Side, Verdict
-from rmsnorm_onnx.parity.runs import Options, Pair, run_pair, run_pieces, run_truth
+from rmsnorm_onnx.parity.runs import Options, Pair, run_exact, run_pair, run_pieces, run_truth
 from rmsnorm_onnx.runtime.exact import is_float
 from rmsnorm_onnx.runtime.inputs import input_specs
 
@@ -160,7 +160,7 @@ class _Judge:
 
     def _run_fused_exact(self, notes: list[str]) -> runtime.ExactRun | None:
         try:
-            run = runtime.run_exact(self.pair.models[1].model, self.pair.feeds, threads=self.options.threads)
+            run = run_exact(self.pair.models[1], self.pair.feeds, self.options)
         except CannotRun as error:
             self.fused_exact = "none"
             notes.append(f"whether both are the same function was not checked in float64: {error}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -77,14 +77,17 @@ def run_side(
         options = session_options(library=library, threads=threads, optimization=optimization)
         return _run(session_from_ir(transform(loaded.model), options), loaded.model, feeds)
 
-    ways: list[tuple[str, Callable[[], dict[str, Array]]]] = [(name, plain)]
-    if lacks_kernels(loaded.model):
-        ways.append((f"{name}, bfloat16 and mixed norms computed in float32", emulated))
-    if reference and not library:
-        ways.append((REFERENCE, lambda: run_reference(loaded.model, feeds)))
+    def ways() -> Iterator[tuple[str, Callable[[], dict[str, Array]]]]:
+        yield name, plain
+        # Asked only when needed: inferring every type takes longer than most runs.
+        if lacks_kernels(loaded.model):
+            yield f"{name}, bfloat16 and mixed norms computed in float32", emulated
+        if reference and not library:
+            yield REFERENCE, lambda: run_reference(loaded.model, feeds)
+
     import_onnxruntime()
     reasons: list[str] = []
-    for how, way in ways:
+    for how, way in ways():
         try:
             return SideRun(way(), how, tuple(reasons))
         except CannotRun as error:

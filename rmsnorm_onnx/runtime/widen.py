@@ -18,6 +18,7 @@ _TYPE_ATTRIBUTES: Final = {"to": _DOUBLE, "dtype": _DOUBLE, "stash_type": _DOUBL
 
 #: Key under which ``widen_to_float64`` leaves the old element type in ``ir.Value.meta``.
 ORIGINAL_TYPE: Final = "rmsnorm_onnx.original_type"
+_WIDENED: Final = "rmsnorm_onnx.widened"
 
 
 def widen_to_float64(model: ir.Model) -> ir.Model:
@@ -26,12 +27,15 @@ def widen_to_float64(model: ir.Model) -> ir.Model:
     Functions are inlined (the operators of ``spec.DOMAIN`` too), constant subgraphs are folded in their own types
     first, then inputs, outputs, initializers, constants, casts and value types of the graph and of all subgraphs are
     widened. Casts to a narrower float type thereby lose nothing. The type a value had is kept in its ``meta`` under
-    ``ORIGINAL_TYPE``.
+    ``ORIGINAL_TYPE``. What this gave is given back as it is, in a copy.
 
     Raises:
         InvalidInput: functions cannot be inlined.
     """
+    if _WIDENED in model.meta:
+        return model.clone()
     copy = typed_copy(model, inline_ours=True)
+    copy.meta[_WIDENED] = True
     _expand_skip_norms(copy)
     _cast_like_to_cast(copy)
     fold_constants(copy)
