@@ -1,11 +1,12 @@
 # make demo: see it work.  make test: all tests.  make lint: what CI checks besides.
+# make bench: the bare kernels' speed, with Google Benchmark.
 # make aarch64: the kernels compiled for 64-bit Arm and tested under an emulator.
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := $(shell find rmsnorm_onnx custom_ops -type f -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES = $(shell git ls-files 'custom_ops/*.cc' 'custom_ops/*.h')
 
-.PHONY: demo test lint format aarch64 clean
+.PHONY: demo test lint format bench aarch64 clean
 
 $(BIN)/python:
 	python3 -m venv $(VENV)
@@ -39,6 +40,13 @@ format: $(VENV)/linted
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_FILES)
+
+# In the tests' folder and with their CMake, so that the kernels are not compiled again.
+bench: export PATH := $(PATH):$(CURDIR)/$(BIN)
+bench: $(VENV)/tested
+	cmake -S custom_ops -B build/kernels -G Ninja -DRMSNORM_BENCH=ON
+	cmake --build build/kernels --target rmsnorm_bench
+	build/kernels/rmsnorm_bench $(BENCH)
 
 ARM := build/aarch64
 aarch64: $(VENV)/tested

@@ -35,7 +35,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-
 benchmark = typer.Typer(name="benchmark", help="Time kernels, or models before and after.", no_args_is_help=True)
 app.add_typer(benchmark)
 
@@ -109,11 +108,12 @@ def optimize(
         modelfile.save(result.model, output, model, copy_weights=copy_weights)
     _print(result.report(), json)
     if not enough:
-        _say(f"{len(result.fused)} norms fused, {require} required: nothing was written")
+        typer.echo(f"{len(result.fused)} norms fused, {require} required: nothing was written", err=True)
         raise typer.Exit(1)
     if output is not None:
         before, after = model.stat().st_size, output.stat().st_size
-        _say(f"{output} written, {after:,} bytes ({after - before:+,}); next: rmsnorm-onnx verify {model} {output}")
+        written = f"{output} written, {after:,} bytes ({after - before:+,})"
+        typer.echo(f"{written}; next: rmsnorm-onnx verify {model} {output}", err=True)
 
 
 @app.command()
@@ -270,10 +270,6 @@ def _print(report: Report, as_json: bool) -> None:
         print_text(report)
 
 
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
 def _version(value: bool) -> None:
     if value:
         from importlib.metadata import version
@@ -296,8 +292,8 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         app(arguments)
     except RmsNormError as error:
-        _say(f"error: {error}")
+        typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
-        _say(f"error: {error.strerror or error}: {error.filename or ''}")
+        typer.echo(f"error: {error.strerror or error}: {error.filename or ''}", err=True)
         sys.exit(InvalidInput.exit_code)

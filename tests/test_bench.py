@@ -15,7 +15,7 @@ from exports import MODELS
 
 import rmsnorm_onnx
 from rmsnorm_onnx import bench, spec
-from rmsnorm_onnx.bench import contestant, copies, document, kernels, problem, profile, timing
+from rmsnorm_onnx.bench import contestant, copies, document, kernel_summary, kernels, problem, profile, timing
 from rmsnorm_onnx.errors import InvalidInput
 from rmsnorm_onnx.report import to_json
 
@@ -58,7 +58,61 @@ def test_every_cell_holds_ours_checked_beside_copies(quick):
         arrays = {"plain": 2, "skip": 4, "gated": 3, "pregated": 3}[cell.form]
         assert cell.bytes == arrays * 3 * 256 * (4 if cell.dtype == "float32" else 2)
         assert cell.copies > 1
-    assert all(cell.speedup(contestant.Group.ONNXRUNTIME) for cell in quick.cells if cell.dtype == "float32")
+        assert all(m.correct for m in cell.measurements)
+        assert cell.speedup(contestant.Group.ONNXRUNTIME)
+
+
+def test_every_way_of_onnxruntimes_has_its_own_ratio(quick):
+    cells = {(c.form, c.dtype): c for c in quick.cells}
+    plain, cast = {"ort Add + SimplifiedLayerNorm.", "ort SkipSimplifiedLayerNorm."}, "ort Cast, "
+    assert cells["skip", "float32"].speedups().keys() == {*plain, "ort Add + RMSNorm."}
+    assert cells["skip", "bfloat16"].speedups().keys() == {
+        "ort SkipSimplifiedLayerNorm.",
+        *(name.replace("ort ", cast) for name in plain),
+    }
+    for cell in quick.cells:
+        own = cell.fastest(contestant.Group.OURS)
+        ratios = {m.name: m.us_p50 / own.us_p50 for m in cell.measurements if m.group is contestant.Group.ONNXRUNTIME}
+        assert cell.speedups() == ratios
+        assert cell.speedup(contestant.Group.ONNXRUNTIME) == min(ratios.values())
+
+
+@pytest.mark.parametrize("dtype", problem.DTYPES)
+def test_chains_compute_norms_of_norms(dtype):
+    forms = list(problem.FORMS)
+    result = rmsnorm_onnx.benchmark_kernels(forms=forms, dtypes=[dtype], shapes=[(3, 64)], chain=3, quick=True)
+    assert [(c.form, c.chain) for c in result.cells] == [(form, chain) for form in forms for chain in (1, 3)]
+    assert all(m.correct for cell in result.cells for m in cell.measurements)
+    assert {c.copies for c in result.cells if c.chain == 3} == {3}
+    step = problem.Problem("plain", "float64", 3, 64)
+    (once,) = step._expected
+    step.__dict__["inputs"] = {**step.inputs, "X": once}
+    del step.__dict__["_expected"]
+    assert problem.Problem("plain", "float64", 3, 64, chain=2).error(step._expected) == 0
+
+
+def a_cell(rows, width, theirs, *, chain=1, ours=2.0, nbytes=1 << 20):
+    def measured(name, group, microseconds):
+        return bench.Measurement(name, group, microseconds, microseconds, 1.0, 1.0, 0.0, True)
+
+    others = [measured(name, contestant.Group.ONNXRUNTIME, time) for name, time in theirs.items()]
+    found = (measured("ours", contestant.Group.OURS, ours), *others)
+    return bench.Cell("skip", "float32", rows, width, chain, 1, nbytes, 1, found, ())
+
+
+def test_a_summary_keeps_large_narrow_small_and_chained_cells_apart():
+    cells = [
+        a_cell(1, 64, {"a": 3.0, "b": 1.0}, nbytes=1 << 10),
+        a_cell(512, 128, {"a": 8.0, "b": 2.0}),
+        a_cell(512, 4096, {"a": 2.0, "b": 32.0}),
+        a_cell(512, 4096, {"a": 1.0}, chain=8),
+    ]
+    a, b, best = kernel_summary.summaries(cells)
+    assert (a.other, a.large, a.narrow, a.chain) == ("a", pytest.approx(2), pytest.approx(6**0.5), 0.5)
+    assert (a.worst, a.worst_shape, a.fixed_us) == (1.0, "512x4096", (2.0, 3.0))
+    assert (b.large, b.worst, b.worst_shape, b.chain) == (pytest.approx(4), 0.5, "1x64", None)
+    assert (best.other, best.large, best.fixed_us) == ("onnxruntime's fastest", pytest.approx(1), (2.0, 1.0))
+    assert b.row() == ("skip float32, 1 thread", "b", "4.00", "0.71", "0.50 (1x64)", "-", "2, 1")
 
 
 def test_kernels_as_json(quick):
@@ -69,13 +123,17 @@ def test_kernels_as_json(quick):
     assert first["measurements"][0]["group"] == "this package"
     keys = {"us_p50", "us_p90", "gb_per_s", "share_of_copy", "error", "correct"}
     assert first["measurements"][0].keys() >= keys
-    assert "times_as_fast_as_onnxruntime" in first
+    assert first["times_as_fast_as"].keys() >= {"ort RMSNorm.", "ort SimplifiedLayerNorm."}
+    assert first["times_as_fast_as_onnxruntime"] == min(first["times_as_fast_as"].values())
+    keys = {"form", "dtype", "threads", "other", "large", "narrow", "worst", "worst_shape", "fixed_us", "chain"}
+    assert all(summary.keys() == keys for summary in document["summaries"])
 
 
 def test_kernels_as_a_table(quick):
     report = quick.report()
     assert [table.title for table in report.tables][:2] == ["plain float32, 1 thread", "plain bfloat16, 1 thread"]
     assert report.tables[0].columns == ("", "3x256")
+    assert report.tables[-1].title == "How many times as fast ours is"
     assert "times as fast as onnxruntime's fastest" in report.verdict
     assert any(label == "machine" and "onnxruntime" in line for label, line in report.facts)
 
@@ -114,7 +172,15 @@ def test_copies_with_several_threads_copy_everything():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"forms": ["nothing"]}, {"dtypes": ["int8"]}, {"threads": [0]}, {"threads": [4096]}, {"shapes": [(0, 4)]}],
+    [
+        {"forms": ["nothing"]},
+        {"dtypes": ["int8"]},
+        {"threads": [0]},
+        {"threads": [4096]},
+        {"shapes": [(0, 4)]},
+        {"chain": 1},
+        {"grid": "?"},
+    ],
 )
 def test_wrong_questions_are_refused(wrong):
     with pytest.raises(InvalidInput):
@@ -179,8 +245,9 @@ def test_synthetic_decoders_are_models_whose_norms_are_found(name, tmp_path):
 
 def test_the_commands(tmp_path):
     picture, markdown = tmp_path / "rates.svg", tmp_path / "rates.md"
-    done = run("benchmark", "kernels", "--quick", "--shape", "2x64", "--json", "--picture", picture, "--markdown", markdown)
-    assert json.loads(done.stdout)["cells"][0]["rows"] == 2
+    written = ("--json", "--picture", picture, "--markdown", markdown)
+    done = run("benchmark", "kernels", "--quick", "--shape", "2x64", "--chain", 2, *written)
+    assert [(cell["rows"], cell["chain"]) for cell in json.loads(done.stdout)["cells"]] == [(2, 1), (2, 2)]
     assert not done.stderr
     assert ElementTree.parse(picture).getroot().tag.endswith("svg")
     assert "| rmsnorm-onnx |" in markdown.read_text()
@@ -189,7 +256,8 @@ def test_the_commands(tmp_path):
 
 
 def test_the_command_says_no_to_different_outputs(tmp_path):
-    done = run("benchmark", "model", LLAMA, wrong_epsilon(tmp_path / "wrong.onnx"), "--seconds", 0.01, "--threads", 1, code=1)
+    wrong = wrong_epsilon(tmp_path / "wrong.onnx")
+    done = run("benchmark", "model", LLAMA, wrong, "--seconds", 0.01, "--threads", 1, code=1)
     assert "outputs DIFFER" in done.stdout
 
 
@@ -199,6 +267,7 @@ def test_the_command_says_no_to_different_outputs(tmp_path):
         ("kernels", "--form", "nothing"),
         ("kernels", "--shape", "4096"),
         ("kernels", "--threads", 0),
+        ("kernels", "--grid", "?"),
         ("model",),
         ("model", "missing.onnx"),
         ("model", LLAMA, "--dim", "nothing=3"),

@@ -1,6 +1,5 @@
 // Speed of the bare kernels beside a copy of as many bytes, with Google Benchmark:
-//   cmake -S custom_ops -B build/bench -DRMSNORM_BENCH=ON && cmake --build build/bench
-//   build/bench/rmsnorm_bench --benchmark_filter='plain/float32' --benchmark_repetitions=5
+//   make bench BENCH='--benchmark_filter=plain/float32 --benchmark_repetitions=5'
 // RMSNORM_ONNX_ISA picks the instruction set. Bytes per second count reads and writes.
 #include <benchmark/benchmark.h>
 
