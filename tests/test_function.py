@@ -59,6 +59,7 @@ def test_every_body_is_valid_and_loads_in_onnxruntime_for_every_mix_of_types(op,
             model = one_node_model(op, form, t, v, attributes(t, normalized=t))
             onnx.checker.check_model(model, full_check=True)
             options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
             options.log_severity_level = 3
             onnxruntime.InferenceSession(model.SerializeToString(), options)
 

@@ -41,6 +41,7 @@ def run_pass(id_: str, target: str) -> tuple[onnx.ModelProto, Outcome]:
 
 def load(model: onnx.ModelProto) -> None:
     options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3
     ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
@@ -170,7 +171,7 @@ def test_roundings_and_types_are_kept_exactly(rounds_in, scale_type, target, nod
         assert [miss.why for miss in fused.near_misses] == [Why.TARGET]
         return
     assert [node.op_type for node in fused.model.graph.node] == nodes
-    assert rmsnorm_onnx.verify(original, fused.model, library=False).ok
+    assert rmsnorm_onnx.verify(original, fused.model, library=False, threads=1).ok
 
 
 @pytest.mark.parametrize(
@@ -195,7 +196,8 @@ def test_exports(name, target, counts):
     result = rmsnorm_onnx.optimize(path, target=target)
     assert Counter(record.op for record in result.fused) == counts
     if counts:
-        assert rmsnorm_onnx.verify(path, result.model, inputs=path.parent / "test_data_set_0", library=False).ok
+        how = {"inputs": path.parent / "test_data_set_0", "library": False, "threads": 1}
+        assert rmsnorm_onnx.verify(path, result.model, **how).ok
     assert not rmsnorm_onnx.optimize(result.model, target=target).fused
 
 

@@ -69,9 +69,10 @@ void kernel(benchmark::State& state, FormName form, Element element, Place place
   std::string error;
   const KernelSet* kernels = select_kernel_set(&error);
   const int64_t rows = rows_of(form, element, place, width);
-  const auto plan = plan_layout({rows, width}, {1}, {width});
-  if (!kernels || !std::holds_alternative<Layout>(plan)) {
-    state.SkipWithError(kernels ? "no layout" : error.c_str());
+  Problem problem;
+  if (kernels) error = plan_layout(Shape{rows, width}, Shape{1}, Shape{width}, &problem.layout);
+  if (!error.empty()) {
+    state.SkipWithError(error.c_str());
     return;
   }
   const int64_t bytes = rows * width * size_of(element);
@@ -79,12 +80,10 @@ void kernel(benchmark::State& state, FormName form, Element element, Place place
   for (int i = 0; i < form.reads + form.writes; ++i) arrays.emplace_back(bytes);
   const Element stash = element == Element::kFloat64 ? Element::kFloat64 : Element::kFloat32;
   const Buffer scale(width * size_of(stash));
-  Problem problem;
   problem.form = form.form;
   problem.type = element;
   problem.settings.epsilon = 1e-5;
   problem.settings.stash = problem.settings.normalized = problem.settings.scaled = stash;
-  problem.layout = std::get<Layout>(plan);
   problem.x = arrays[0].get();
   problem.second = form.reads > 1 ? arrays[1].get() : nullptr;
   problem.scale = scale.get();
