@@ -6,12 +6,14 @@ import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from typing import Final
 
 from rmsnorm_onnx import library
 from rmsnorm_onnx.errors import RmsNormError
 from rmsnorm_onnx.report import Report, Status, Table
 
-_PACKAGES = ("rmsnorm-onnx", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
+#: What decides what this package gives.
+PACKAGES: Final = ("rmsnorm-onnx", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "numpy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def versions_of(packages: Iterable[str]) -> dict[str, str]:
 
 def environment() -> Environment:
     """Look around; nothing that is missing raises."""
-    versions = versions_of(_PACKAGES)
+    versions = versions_of(PACKAGES)
     try:
         answer, problem = library.info(), ""
     except RmsNormError as error:

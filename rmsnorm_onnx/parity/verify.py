@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import metadata
 from math import prod
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from rmsnorm_onnx import reference, runtime
+from rmsnorm_onnx.environment import PACKAGES, versions_of
 from rmsnorm_onnx.errors import CannotRun, InvalidInput
 from rmsnorm_onnx.parity.bound import constant_slack, distance, noise_factor, yardstick
 from rmsnorm_onnx.parity.outputs import Truth, before_rounding, identical, judge
@@ -27,7 +27,6 @@ Array = npt.NDArray[Any]
 #: Sampled rounding runs; with eight, one draw may exceed the largest by a factor of 8.03 (``bound.noise_factor``).
 DEFAULT_SAMPLES: Final = 8
 _NOT_NEEDED: Final = "not needed"
-_PACKAGES: Final = ("numpy", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "rmsnorm-onnx")
 
 
 def verify(
@@ -85,7 +84,7 @@ def verify(
         feeds=feeds.origin,
         seed=seed,
         samples=0 if judge_by.original_exact == _NOT_NEEDED else samples,
-        versions=_versions(),
+        versions=versions_of(PACKAGES),
         notes=(*notes, *more_notes),
     )
 
@@ -204,13 +203,3 @@ def _longest_sum(model: ir.Model, arrays: list[Array]) -> int:
             terms = prod(shape[1:]) if len(shape) > 2 else max(shape, default=1)
             longest = max(longest, terms, max(shape, default=1))
     return longest
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
