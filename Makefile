@@ -3,6 +3,8 @@
 # make aarch64: the kernels compiled for 64-bit Arm and tested under an emulator.
 VENV := .venv
 BIN := $(VENV)/bin
+# Most modules of what is installed are never imported.
+PIP := $(BIN)/python -m pip install --quiet --no-compile
 SOURCES := $(shell find rmsnorm_onnx custom_ops -type f -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES = $(shell git ls-files 'custom_ops/*.cc' 'custom_ops/*.h')
 
@@ -10,18 +12,18 @@ CXX_FILES = $(shell git ls-files 'custom_ops/*.cc' 'custom_ops/*.h')
 
 $(BIN)/python:
 	python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(PIP) --upgrade pip
 
 $(VENV)/installed: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet '.[cpu]'
+	$(PIP) '.[cpu]'
 	touch $@
 
 $(VENV)/tested: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --group test
+	$(PIP) --group test
 	touch $@
 
 $(VENV)/linted: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --group lint
+	$(PIP) --group lint
 	touch $@
 
 demo: $(VENV)/installed
