@@ -53,7 +53,7 @@ def test_bits_of_wide_rows_do_not_depend_on_who_sums_which_chunk(isa, dtype, for
         {"split": -3, "in_place": True},
         {"split": -7, "streaming": 1},
     )
-    for change in (*changes, *[{"isa": "avx2"}] * (isa == "avx512")):
+    for change in (*changes, *[{"isa": "avx2"}] * isa.startswith("avx512")):
         got, got_total = run(dataclasses.replace(norm, **change), x, second, scales(scale))
         assert same_bits(got, whole)
         assert total is None or same_bits(got_total, total)

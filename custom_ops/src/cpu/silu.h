@@ -68,24 +68,46 @@ inline V<S> clamp(V<S> z, V<S> low, V<S> high) {
 }
 
 // 2^-k / (2^-k + 2^-k * exp(-z)) with k = kScale: no power of two in it leaves the normal numbers,
-// and where the sigmoid is subnormal, the quotient rounds it once.
-template <class S>
-[[gnu::always_inline]] inline V<S> silu(V<S> z) {
+// and where the sigmoid is subnormal, the quotient rounds it once. Of n registers step by step: one
+// after the other, their chains fill the processor's window.
+template <class S, int n>
+[[gnu::always_inline]] inline void silu(V<S>* z) {
   using C = ExpConstants<S>;
   using Bits = Vec<typename BitsOf<S>::Unsigned, kWidth<S>>;
   const V<S> shift = broadcast<S>(C::kShift), small = broadcast<S>(C::kSmall);
-  const V<S> bounded = clamp<S>(z, broadcast<S>(C::kLowest), broadcast<S>(C::kHighest));
-  const V<S> shifted = fma(bounded, broadcast<S>(-C::kLog2E), shift);
-  const V<S> n = shifted - shift;
-  V<S> r = fma(n, broadcast<S>(C::kLn2High), bounded);
-  r = fma(n, broadcast<S>(C::kLn2Low), r);
-  V<S> sum = broadcast<S>(C::kTail[C::kTerms - 1]);
+  const auto each = [](auto body) __attribute__((always_inline)) {
+#pragma GCC unroll 4
+    for (int i = 0; i < n; ++i) body(i);
+  };
+  V<S> r[n], shifted[n], sum[n];
+  each([&](int i) {
+    const V<S> bounded = clamp<S>(z[i], broadcast<S>(C::kLowest), broadcast<S>(C::kHighest));
+    shifted[i] = fma(bounded, broadcast<S>(-C::kLog2E), shift);
+    r[i] = bounded;
+  });
+  each([&](int i) {
+    const V<S> whole = shifted[i] - shift;
+    r[i] = fma(whole, broadcast<S>(C::kLn2High), r[i]);
+    r[i] = fma(whole, broadcast<S>(C::kLn2Low), r[i]);
+    sum[i] = broadcast<S>(C::kTail[C::kTerms - 1]);
+  });
 #pragma GCC unroll 16
-  for (int k = C::kTerms - 2; k >= 0; --k) sum = fma(sum, r, broadcast<S>(C::kTail[k]));
-  sum = fma(fma(sum, r, broadcast<S>(S(-1))), r, broadcast<S>(S(1)));
-  // The integer in the last bits of `shifted` moves into the exponent.
-  const V<S> decay = (V<S>)((Bits)sum + ((Bits)shifted << C::kMantissa));
-  return z * (small / (small + decay));
+  for (int k = C::kTerms - 2; k >= 0; --k) {
+    each([&](int i) { sum[i] = fma(sum[i], r[i], broadcast<S>(C::kTail[k])); });
+  }
+  each([&](int i) { sum[i] = fma(sum[i], r[i], broadcast<S>(S(-1))); });
+  each([&](int i) { sum[i] = fma(sum[i], r[i], broadcast<S>(S(1))); });
+  each([&](int i) {
+    // The integer in the last bits of `shifted` moves into the exponent.
+    const V<S> decay = (V<S>)((Bits)sum[i] + ((Bits)shifted[i] << C::kMantissa));
+    z[i] *= small / (small + decay);
+  });
+}
+
+template <class S>
+[[gnu::always_inline]] inline V<S> silu(V<S> z) {
+  silu<S, 1>(&z);
+  return z;
 }
 
 }  // namespace rmsnorm::RMSNORM_ISA

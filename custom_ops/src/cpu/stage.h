@@ -68,6 +68,10 @@ struct Stage {
   // What pass 1 leaves for pass 2: the residual sum, or X * silu(gate) where T holds it unrounded.
   T* kept;
   const T* again;  // where pass 2 finds v, null if it must be computed anew
+  // What pass 1 leaves where T does not hold X * silu(gate): a ring over the offsets of elements.
+  S* held = nullptr;
+  static constexpr int64_t kHeld = 32768;
+  static constexpr int64_t kRing = kHeld + 2 * kWidth<S>;
 
   explicit Stage(const Problem& p)
       : form(p.form),
@@ -87,6 +91,12 @@ struct Stage {
     return form != Form::kGated && again && size_of(normalized) >= int64_t(sizeof(S));
   }
 
+  // True when pass 2 takes two registers at a time, gates or finds gated values, and rounds only Y.
+  bool is_gated() const {
+    return (form == Form::kGated || held) && size_of(normalized) >= int64_t(sizeof(S)) &&
+           size_of(scaled) >= int64_t(sizeof(S));
+  }
+
   // Pass 1: the value whose square is summed.
   template <Form F, class Count = Full>
   V<S> first(int64_t at, Count count = {}) const {
@@ -101,12 +111,49 @@ struct Stage {
     }
   }
 
+  // The values of two registers, in the order of load_two.
+  template <Form F>
+  void first_two(int64_t at, V<S>* v) const {
+    if constexpr (F == Form::kPlain) {
+      load_two<S>(x + at, v);
+    } else if constexpr (F == Form::kSkip && !kByParity<S, T>) {
+      v[0] = first<F>(at);
+      v[1] = first<F>(at + kWidth<S>);
+    } else {
+      V<S> other[2];
+      load_two<S>(x + at, v);
+      load_two<S>(second + at, other);
+      if constexpr (F == Form::kSkip) {
+        const Words sum = bfloat16_words(v[0] + other[0], v[1] + other[1]);
+        if (kept) store_raw(kept + at, sum);
+        v[0] = even_floats(sum);
+        v[1] = odd_floats(sum);
+      } else {
+        silu<S, 2>(other);
+        v[0] *= other[0];
+        v[1] *= other[1];
+        if (kept) store_two<S>(kept + at, v, Full{});
+        if (held) hold(at, v);
+      }
+    }
+  }
+
   // Pass 2: the same value once more; kAnew where pass 1 kept nothing of the residual sum.
   template <bool kSimple, bool kAnew = false, class Count = Full>
   V<S> value(int64_t at, Count count = {}) const {
     if constexpr (kAnew) return residual_sum(at, count);
     if constexpr (kSimple) return load<S>(again + at, count);
     return again ? load<S>(again + at, count) : gated_input(at, count);
+  }
+
+  template <bool kAnew>
+  void simple_two(int64_t at, V<S>* v) const {
+    if constexpr (kAnew) {
+      v[0] = residual_sum(at, Full{});
+      v[1] = residual_sum(at + kWidth<S>, Full{});
+    } else {
+      load_two<S>(again + at, v);
+    }
   }
 
   // The value normalized and scaled.
@@ -120,6 +167,35 @@ struct Stage {
     return round_to<S>(scaled, full) * silu<S>(load<S>(second + at, count));
   }
 
+  // Pass 2 of n registers where is_gated().
+  template <int n>
+  void finish_gated(int64_t at, const Reciprocal<T, S>& reciprocal, const V<S>* scale) const {
+    V<S> v[n];
+#pragma GCC unroll 2
+    for (int k = 0; k < n; k += 2) {
+      const int64_t here = at + k * kWidth<S>;
+      if (held) {
+        const S* const ring = held + (here & (kHeld - 1));
+        v[k] = load<S>(ring);
+        v[k + 1] = load<S>(ring + kWidth<S>);
+      } else {
+        load_two<S>(x + here, v + k);
+      }
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < n; ++k) v[k] = reciprocal.times(v[k]) * scale[k];
+    if (!held) {
+      V<S> gate[n];
+#pragma GCC unroll 2
+      for (int k = 0; k < n; k += 2) load_two<S>(second + at + k * kWidth<S>, gate + k);
+      silu<S, n>(gate);
+#pragma GCC unroll 4
+      for (int k = 0; k < n; ++k) v[k] *= gate[k];
+    }
+#pragma GCC unroll 2
+    for (int k = 0; k < n; k += 2) store_two<S>(y + at + k * kWidth<S>, v + k, Full{});
+  }
+
   template <bool kSimple, class Count = Full>
   void finish(int64_t at, const Reciprocal<T, S>& reciprocal, V<S> scale, Count count = {}) const {
     const V<S> v = value<kSimple>(at, count);
@@ -127,6 +203,12 @@ struct Stage {
   }
 
  private:
+  void hold(int64_t at, const V<S>* v) const {
+    S* const ring = held + (at & (kHeld - 1));
+    store<S>(ring, v[0]);
+    store<S>(ring + kWidth<S>, v[1]);
+  }
+
   template <class Count>
   V<S> gated_input(int64_t at, Count count) const {
     return load<S>(x + at, count) * silu<S>(load<S>(second + at, count));

@@ -116,17 +116,9 @@ void finish_chunks(const Problem& p, int64_t begin, int64_t end, const double* s
   end_streaming();
 }
 
-#define RMSNORM_INSTANTIATE_WIDE(T, S)                                       \
+#define RMSNORM_INSTANTIATE(T, S)                                            \
   template void sum_chunks<T, S>(const Problem&, int64_t, int64_t, double*); \
   template void finish_chunks<T, S>(const Problem&, int64_t, int64_t, const double*);
-
-RMSNORM_INSTANTIATE_WIDE(float, float)
-RMSNORM_INSTANTIATE_WIDE(Half, float)
-RMSNORM_INSTANTIATE_WIDE(BFloat16, float)
-RMSNORM_INSTANTIATE_WIDE(double, float)
-RMSNORM_INSTANTIATE_WIDE(float, double)
-RMSNORM_INSTANTIATE_WIDE(Half, double)
-RMSNORM_INSTANTIATE_WIDE(BFloat16, double)
-RMSNORM_INSTANTIATE_WIDE(double, double)
+RMSNORM_EACH_TYPE(RMSNORM_INSTANTIATE)
 
 }  // namespace rmsnorm::RMSNORM_ISA
