@@ -106,14 +106,16 @@ void sum_chunks(const Problem& p, int64_t begin, int64_t end, double* sums) {
 template <class T, class S>
 void finish_chunks(const Problem& p, int64_t begin, int64_t end, const double* sums) {
   const Stage<T, S> stage(p);
-  if (!stage.is_simple()) {
-    return finish_rows(stage, p, begin, end, sums, finish_range<false, Full, T, S>);
+  if constexpr (Stage<T, S>::kIsCommon) {
+    if (stage.is_simple() && streams<T>(p)) {
+      finish_rows(stage, p, begin, end, sums, finish_range<true, Streamed, T, S>);
+      return end_streaming();
+    }
+    if (stage.is_simple()) {
+      return finish_rows(stage, p, begin, end, sums, finish_range<true, Full, T, S>);
+    }
   }
-  if (!streams<T>(p)) {
-    return finish_rows(stage, p, begin, end, sums, finish_range<true, Full, T, S>);
-  }
-  finish_rows(stage, p, begin, end, sums, finish_range<true, Streamed, T, S>);
-  end_streaming();
+  finish_rows(stage, p, begin, end, sums, finish_range<false, Full, T, S>);
 }
 
 #define RMSNORM_INSTANTIATE(T, S)                                            \
