@@ -148,7 +148,7 @@ inline void finish_runs(const Stage<T, S>& shared, T* sum, const int64_t* start,
     whole = blocks * block;
   } else if (kRows == 1 && stage.is_gated()) {
     // Whole steps, as pass 1 took them.
-    constexpr int n = kVectorBytes == 64 ? 4 : 2;
+    constexpr int n = kTogether;
     for (const int64_t end = length & -int64_t(kLanes<S>); whole < end; whole += n * kWidth<S>) {
       V<S> some[n];
 #pragma GCC unroll 2

@@ -28,6 +28,15 @@ struct ExpConstants<float> {
                                           -0x1.123a2p-7f, 0x1.6a23c6p-10f};
 };
 
+// For results of 16 bits: two roundings of float more, and a tenth less time.
+struct ShortExp : ExpConstants<float> {
+  static constexpr float kLn2High = 0x1.62e43p-1f;
+  static constexpr float kLn2Low = 0;
+  static constexpr int kTerms = 4;
+  static constexpr float kTail[kTerms] = {0x1.fffdfcp-2f, -0x1.5557bp-3f, 0x1.572a64p-5f,
+                                          -0x1.10625p-7f};
+};
+
 template <>
 struct ExpConstants<double> {
   static constexpr int kScale = 538;
@@ -67,12 +76,18 @@ inline V<S> clamp(V<S> z, V<S> low, V<S> high) {
 #endif
 }
 
+// Registers whose chains of operations run side by side in pass 2; pass 1 has its sums besides.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kTogether = 4;
+#else
+constexpr int kTogether = 2;
+#endif
+
 // 2^-k / (2^-k + 2^-k * exp(-z)) with k = kScale: no power of two in it leaves the normal numbers,
 // and where the sigmoid is subnormal, the quotient rounds it once. Of n registers step by step: one
 // after the other, their chains fill the processor's window.
-template <class S, int n>
-[[gnu::always_inline]] inline void silu(V<S>* z) {
-  using C = ExpConstants<S>;
+template <class C, class S, int n>
+[[gnu::always_inline]] inline void silu_by(V<S>* z) {
   using Bits = Vec<typename BitsOf<S>::Unsigned, kWidth<S>>;
   const V<S> shift = broadcast<S>(C::kShift), small = broadcast<S>(C::kSmall);
   const auto each = [](auto body) __attribute__((always_inline)) {
@@ -88,7 +103,7 @@ template <class S, int n>
   each([&](int i) {
     const V<S> whole = shifted[i] - shift;
     r[i] = fma(whole, broadcast<S>(C::kLn2High), r[i]);
-    r[i] = fma(whole, broadcast<S>(C::kLn2Low), r[i]);
+    if (C::kLn2Low != 0) r[i] = fma(whole, broadcast<S>(C::kLn2Low), r[i]);
     sum[i] = broadcast<S>(C::kTail[C::kTerms - 1]);
   });
 #pragma GCC unroll 16
@@ -104,9 +119,19 @@ template <class S, int n>
   });
 }
 
-template <class S>
+// Of n registers, as exact as elements T ask for.
+template <class S, class T, int n>
+[[gnu::always_inline]] inline void silu(V<S>* z) {
+  if constexpr (sizeof(S) == 4 && sizeof(T) == 2) {
+    silu_by<ShortExp, S, n>(z);
+  } else {
+    silu_by<ExpConstants<S>, S, n>(z);
+  }
+}
+
+template <class S, class T>
 [[gnu::always_inline]] inline V<S> silu(V<S> z) {
-  silu<S, 1>(&z);
+  silu<S, T, 1>(&z);
   return z;
 }
 

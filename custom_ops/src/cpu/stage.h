@@ -86,8 +86,9 @@ struct Stage {
     if (form == Form::kPreGated) again = kept = __is_same(T, S) ? y : nullptr;
   }
 
-  // Whether the passes are compiled for the simplest case by itself. 16 bits in double, or double in
-  // float, nobody's models have: they take up to 1.25 times as long, and the compiler a fifth less.
+  // Whether the passes are compiled for the simplest case by itself. 16 bits in double, or double
+  // in float, nobody's models have: they take up to 1.25 times as long, and the compiler a fifth
+  // less.
   static constexpr bool kIsCommon = sizeof(T) <= sizeof(S) && sizeof(S) <= 2 * sizeof(T);
 
   // True when pass 2 is x * reciprocal * scale and nothing else.
@@ -133,7 +134,9 @@ struct Stage {
         v[0] = even_floats(sum);
         v[1] = odd_floats(sum);
       } else {
-        silu<S, 2>(other);
+        constexpr int n = kTogether / 2;
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; k += n) silu<S, T, n>(other + k);
         v[0] *= other[0];
         v[1] *= other[1];
         if (kept) store_two<S>(kept + at, v, Full{});
@@ -168,7 +171,7 @@ struct Stage {
     if constexpr (kSimple) return normal * scale;
     const V<S> full = round_to<S>(normalized, normal) * scale;
     if (form != Form::kGated) return full;
-    return round_to<S>(scaled, full) * silu<S>(load<S>(second + at, count));
+    return round_to<S>(scaled, full) * silu<S, T>(load<S>(second + at, count));
   }
 
   // Pass 2 of n registers where is_gated().
@@ -192,7 +195,7 @@ struct Stage {
       V<S> gate[n];
 #pragma GCC unroll 2
       for (int k = 0; k < n; k += 2) load_two<S>(second + at + k * kWidth<S>, gate + k);
-      silu<S, n>(gate);
+      silu<S, T, n>(gate);
 #pragma GCC unroll 4
       for (int k = 0; k < n; ++k) v[k] *= gate[k];
     }
@@ -215,7 +218,7 @@ struct Stage {
 
   template <class Count>
   V<S> gated_input(int64_t at, Count count) const {
-    return load<S>(x + at, count) * silu<S>(load<S>(second + at, count));
+    return load<S>(x + at, count) * silu<S, T>(load<S>(second + at, count));
   }
 
   // X + skip is rounded to T, as the graph's Add does. A sum of two T in S and one more rounding
