@@ -70,8 +70,8 @@ struct Stage {
   const T* again;  // where pass 2 finds v, null if it must be computed anew
   // What pass 1 leaves where T does not hold X * silu(gate): a ring over the offsets of elements.
   S* held = nullptr;
-  static constexpr int64_t kHeld = 32768;
-  static constexpr int64_t kRing = kHeld + 2 * kWidth<S>;
+  static constexpr int64_t kHeld = 128 * 1024 / int64_t(sizeof(S));  // on the stack, read from L2
+  static constexpr int64_t kRing = kHeld + 2 * kWidth<S>;            // two registers may stand out
 
   explicit Stage(const Problem& p)
       : form(p.form),
@@ -86,9 +86,8 @@ struct Stage {
     if (form == Form::kPreGated) again = kept = __is_same(T, S) ? y : nullptr;
   }
 
-  // Whether the passes are compiled for the simplest case by itself. 16 bits in double, or double
-  // in float, nobody's models have: they take up to 1.25 times as long, and the compiler a fifth
-  // less.
+  // Whether passes are compiled for the simplest case by itself. No model has 16 bits in double or
+  // double in float: they take up to 1.25 times as long, and the compiler a fifth less.
   static constexpr bool kIsCommon = sizeof(T) <= sizeof(S) && sizeof(S) <= 2 * sizeof(T);
 
   // True when pass 2 is x * reciprocal * scale and nothing else.
@@ -96,7 +95,7 @@ struct Stage {
     return kIsCommon && form != Form::kGated && again && size_of(normalized) >= int64_t(sizeof(S));
   }
 
-  // True when pass 2 takes two registers at a time, gates or finds gated values, and rounds only Y.
+  // True when pass 2 gates, or finds gated values, and rounds nothing but Y.
   bool is_gated() const {
     return (form == Form::kGated || held) && size_of(normalized) >= int64_t(sizeof(S)) &&
            size_of(scaled) >= int64_t(sizeof(S));
