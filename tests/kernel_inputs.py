@@ -14,7 +14,7 @@ from rmsnorm_onnx import reference, spec
 from rmsnorm_onnx.spec import DType
 
 OPS = dict(zip(abi.FORMS, spec.OPS, strict=True))
-isas = pytest.mark.parametrize("isa", ["avx512", "avx2", "baseline"])
+isas = pytest.mark.parametrize("isa", ["avx512bf16", "avx512", "avx2", "baseline"])
 types = pytest.mark.parametrize("dtype", list(DType), ids=lambda d: d.name.lower())
 
 

@@ -190,10 +190,12 @@ def test_float_squares_overflow_as_the_formula_does(isa):
 @isas
 @pytest.mark.parametrize("dtype", [DType.FLOAT16, DType.BFLOAT16])
 @pytest.mark.parametrize("stash", spec.STASH_TYPES)
-def test_sixteen_bit_conversion(isa, dtype, stash):
+@pytest.mark.parametrize("rows", [(-1, 1), (1, -1), (-1, 256)], ids=["columns", "row", "rows"])
+def test_sixteen_bit_conversion(isa, dtype, stash, rows):
     """Every pattern through a load and a store, and values between patterns through a rounding."""
-    every = np.arange(65536, dtype=np.uint16).view(NUMPY[dtype]).reshape(-1, 1)
-    norm = Norm(form="skip", isa=isa, stash=stash, axes=(0,))
+    axes = (0,) if rows == (-1, 1) else (-1,)
+    every = np.arange(65536, dtype=np.uint16).view(NUMPY[dtype]).reshape(rows)
+    norm = Norm(form="skip", isa=isa, stash=stash, axes=axes)
     total = run(norm, every, np.zeros_like(every))[1]
     with np.errstate(invalid="ignore"):  # signalling NaN
         assert np.array_equal(total.astype(np.float64), every.astype(np.float64), equal_nan=True)
@@ -202,10 +204,12 @@ def test_sixteen_bit_conversion(isa, dtype, stash):
     floats = rng.integers(0, 2**32, 1 << 16, dtype=np.uint32).view(np.float32)
     floats = floats[np.isfinite(floats)]
     finite = every[(every.view(np.uint16) & 0x7FFF) < (0x7C00 if dtype == DType.FLOAT16 else 0x7F80)].astype(np.float64)
-    finite = np.sort(finite)
+    finite = np.sort(finite.ravel())
     ties = (finite[1:] + finite[:-1]) / 2
     values = np.concatenate([floats.astype(np.float64), ties, np.array([0, -0.0, np.inf, -np.inf, np.nan, 65520.0])])
-    scale = values.astype(NUMPY[stash]).reshape(-1, 1)
+    values = np.resize(values, values.size // 256 * 256 + 256)
+    scale = values.astype(NUMPY[stash]).reshape(rows)
+    scale.reshape(-1)[-1:] = np.array(0x7FFFFFFF, np.uint32).view(np.float32)  # a NaN that rounding carries out of
     ones = np.ones(scale.shape, NUMPY[dtype])
     got = run(Norm(isa=isa, stash=stash, normalized=stash, floor=1, epsilon=0), ones, None, scale)[0]
     with np.errstate(all="ignore"):
@@ -240,6 +244,20 @@ def test_silu(isa, dtype):
     got = run(norm, np.ones_like(edges), edges)[0].ravel()
     assert got[0] == np.inf
     assert np.isnan(got[1:]).all()
+
+
+@isas
+@pytest.mark.parametrize("dtype", [DType.FLOAT16, DType.BFLOAT16])
+@pytest.mark.parametrize("form", ["gated", "pregated"])
+def test_silu_of_sixteen_bits(isa, dtype, form):
+    """Rounded as the exact one nearly everywhere, in whole vectors and in the last of a row."""
+    z = np.linspace(-80, 80, 20003).astype(NUMPY[dtype]).reshape(1, -1)
+    # A floor above every mean: Y is X * silu(gate).
+    root = np.full(1, 2.0**20, np.float32)
+    got = run(Norm(form=form, isa=isa, floor=2.0**40, epsilon=0), np.ones_like(z), z, root)[0]
+    exact = z.astype(np.longdouble) / (1 + np.exp(-z.astype(np.longdouble)))
+    assert reference.ulps(got, exact.astype(np.float64), got.dtype).max() <= 1
+    assert np.mean(got == exact.astype(np.float64).astype(got.dtype)) > 0.998
 
 
 @pytest.mark.parametrize(

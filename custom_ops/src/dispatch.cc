@@ -20,6 +20,9 @@ extern const KernelSet kKernels;
 namespace avx512 {
 extern const KernelSet kKernels;
 }
+namespace avx512bf16 {
+extern const KernelSet kKernels;
+}
 #endif
 
 const std::vector<const KernelSet*>& supported_kernel_sets() {
@@ -33,6 +36,7 @@ const std::vector<const KernelSet*>& supported_kernel_sets() {
     const bool has_avx512 =
         has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    if (has_avx512 && __builtin_cpu_supports("avx512bf16")) found.push_back(&avx512bf16::kKernels);
     if (has_avx512) found.push_back(&avx512::kKernels);
     if (has_avx2) found.push_back(&avx2::kKernels);
 #endif

@@ -187,6 +187,7 @@ void columns(const Problem& p, int64_t begin, int64_t end) {
   });
 }
 
-RMSNORM_INSTANTIATE(columns)
+#define RMSNORM_INSTANTIATE(T, S) template void columns<T, S>(const Problem&, int64_t, int64_t);
+RMSNORM_EACH_TYPE(RMSNORM_INSTANTIATE)
 
 }  // namespace rmsnorm::RMSNORM_ISA

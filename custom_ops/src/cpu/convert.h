@@ -97,17 +97,40 @@ inline void store(T* to, V<S> value, Streamed) {
   }
 }
 
-// Two registers side by side.
-template <class S, class T, class Count>
-inline void store_pair(T* to, V<S> low, V<S> high, Count count) {
-#if defined(__AVX2__)
-  if constexpr (__is_same(S, float) && __is_same(T, BFloat16)) {
-    const auto packed = bfloat16_from_floats(low, high);
-    return __is_same(Count, Streamed) ? stream_raw(to, packed) : store_raw(to, packed);
+// Two registers of elements that follow one another: the even ones and the odd ones where that
+// costs nothing, else the first and the last half of them.
+template <class S, class T>
+constexpr bool kByParity = __is_same(S, float) && __is_same(T, BFloat16);
+
+template <class S, class T>
+inline void load_two(const T* from, V<S>* to) {
+  if constexpr (kByParity<S, T>) {
+    const Words words = in_register(load_raw<Words>(from));
+    to[0] = even_floats(words);
+    to[1] = odd_floats(words);
+  } else {
+    to[0] = load<S>(from);
+    to[1] = load<S>(from + kWidth<S>);
   }
-#endif
-  store<S>(to, low, count);
-  store<S>(to + kWidth<S>, high, count);
+}
+
+template <class S, class T, class Count>
+inline void store_two(T* to, const V<S>* from, Count count) {
+  if constexpr (kByParity<S, T>) {
+    const Words words = bfloat16_words(from[0], from[1]);
+    __is_same(Count, Streamed) ? stream_raw(to, words) : store_raw(to, words);
+  } else {
+    store<S>(to, from[0], count);
+    store<S>(to + kWidth<S>, from[1], count);
+  }
+}
+
+// Values of S for as many T, in the order of load_two; the second register `apart` elements on.
+template <class T, class S>
+inline void load_two_for(const S* from, int64_t apart, V<S>* to) {
+  to[0] = load<S>(from);
+  to[1] = load<S>(from + apart);
+  if constexpr (kByParity<S, T>) by_parity<kWidth<S>>(to);
 }
 
 // The first `count` lanes; the others read as zero and are not written.

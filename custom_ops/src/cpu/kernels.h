@@ -18,14 +18,36 @@ void sum_chunks(const Problem& problem, int64_t begin, int64_t end, double* sums
 template <class T, class S>
 void finish_chunks(const Problem& problem, int64_t begin, int64_t end, const double* sums);
 
-#define RMSNORM_INSTANTIATE(kernel)                                         \
-  template void kernel<float, float>(const Problem&, int64_t, int64_t);     \
-  template void kernel<Half, float>(const Problem&, int64_t, int64_t);      \
-  template void kernel<BFloat16, float>(const Problem&, int64_t, int64_t);  \
-  template void kernel<double, float>(const Problem&, int64_t, int64_t);    \
-  template void kernel<float, double>(const Problem&, int64_t, int64_t);    \
-  template void kernel<Half, double>(const Problem&, int64_t, int64_t);     \
-  template void kernel<BFloat16, double>(const Problem&, int64_t, int64_t); \
-  template void kernel<double, double>(const Problem&, int64_t, int64_t);
+// The rows of a wide problem one after the other, both halves of each.
+template <class T, class S>
+void wide_rows(const Problem& p, int64_t begin, int64_t end) {
+  const int64_t chunks = p.layout.chunks();
+  for (; begin < end; ++begin) {
+    double sums[kMostChunks];
+    sum_chunks<T, S>(p, begin * chunks, (begin + 1) * chunks, sums);
+    finish_chunks<T, S>(p, begin * chunks, (begin + 1) * chunks, sums);
+  }
+}
+
+template <class T, class S>
+void run_layout(const Problem& p, int64_t begin, int64_t end) {
+  if (p.layout.columns) {
+    columns<T, S>(p, begin, end);
+  } else if (p.layout.is_wide()) {
+    wide_rows<T, S>(p, begin, end);
+  } else {
+    rows<T, S>(p, begin, end);
+  }
+}
+
+// Instructions for bfloat16 change the kernels of one pair of types.
+#if defined(__AVX512BF16__)
+#define RMSNORM_EACH_TYPE(instantiate) instantiate(BFloat16, float)
+#else
+#define RMSNORM_EACH_TYPE(instantiate)                                                \
+  instantiate(float, float) instantiate(Half, float) instantiate(BFloat16, float)     \
+      instantiate(double, float) instantiate(float, double) instantiate(Half, double) \
+          instantiate(BFloat16, double) instantiate(double, double)
+#endif
 
 }  // namespace rmsnorm::RMSNORM_ISA

@@ -93,14 +93,19 @@ template <bool kSimple, bool kAnew, class Store, class T, class S>
     finish_few<kSimple, kAnew, Store, 1>(stage, p, row + i, scale[i], factors, i);
 }
 
-template <class T, class S, class Sum, class Finish>
-[[gnu::noinline]] void run_rows(const Stage<T, S>& stage, const Problem& p, int64_t begin,
-                                int64_t end, Sum* sum_some, Finish* finish_some) {
+template <class T>
+inline int64_t most_rows(const Problem& p) {
   // A residual sum reads two arrays and writes two: with 32 rows of 128 they leave L1, which cost
   // up to 1.4 x in L3.
   const int64_t touched = p.second ? 4 : 1;
   const int64_t fit = kGroupBytes / (p.layout.averaged * int64_t(sizeof(T)) * touched);
-  const int64_t most = fit < 2 ? 2 : fit < kGroup ? fit : kGroup;
+  return fit < 2 ? 2 : fit < kGroup ? fit : kGroup;
+}
+
+template <class T, class S, class Sum, class Finish>
+[[gnu::noinline]] void run_rows(const Stage<T, S>& stage, const Problem& p, int64_t begin,
+                                int64_t end, Sum* sum_some, Finish* finish_some) {
+  const int64_t most = most_rows<T>(p);
   Cursor cursor(p.layout.kept, begin);
   while (begin < end) {
     const int count = int(end - begin < most ? end - begin : most);
@@ -112,6 +117,17 @@ template <class T, class S, class Sum, class Finish>
     finish_some(stage, p, row, scale, count, factors);
     begin += count;
   }
+}
+
+// Rows that are computed in S and not kept in T lie in a ring from one pass to the next where a
+// group of them fits and has no gaps: else pass 2 computes them once more.
+template <class T, class S, class Sum, class Finish>
+[[gnu::noinline]] void run_holding(Stage<T, S> stage, const Problem& p, int64_t begin, int64_t end,
+                                   Sum* sum_some, Finish* finish_some) {
+  alignas(64) S ring[Stage<T, S>::kRing];
+  const int64_t group = most_rows<T>(p) * p.layout.averaged;
+  if (!stage.again && p.layout.reduced.count == 1 && group <= Stage<T, S>::kHeld) stage.held = ring;
+  run_rows(stage, p, begin, end, sum_some, finish_some);
 }
 
 }  // namespace
@@ -133,10 +149,15 @@ void rows(const Problem& p, int64_t begin, int64_t end) {
         return end_streaming();
       }
     }
-    run_rows(stage, p, begin, end, sum, finish_rows<C::kSimple, false, Full, T, S>);
+    const auto finish = finish_rows<C::kSimple, false, Full, T, S>;
+    if constexpr (C::kForm == Form::kPreGated && !C::kSimple) {
+      return run_holding(stage, p, begin, end, sum, finish);
+    }
+    run_rows(stage, p, begin, end, sum, finish);
   });
 }
 
-RMSNORM_INSTANTIATE(rows)
+#define RMSNORM_INSTANTIATE(T, S) template void rows<T, S>(const Problem&, int64_t, int64_t);
+RMSNORM_EACH_TYPE(RMSNORM_INSTANTIATE)
 
 }  // namespace rmsnorm::RMSNORM_ISA

@@ -19,11 +19,17 @@ template <Form F, class T, class S>
 inline void add_steps(const Stage<T, S>& shared, int64_t at, int64_t end, V<S>* lane) {
   const Stage<T, S> stage = shared;  // in registers: a store might change what others can see
   V<S> sum[kVectors] = {};
+  constexpr int kHalf = kVectors / 2;
   for (; at < end; at += kLanes<S>) {
-#pragma GCC unroll 16
-    for (int k = 0; k < kVectors; ++k) {
-      const V<S> v = stage.template first<F>(at + k * kWidth<S>);
-      sum[k] = fma(v, v, sum[k]);
+#pragma GCC unroll 8
+    for (int k = 0; k < kHalf; ++k) {
+      // Even elements in the first half of the lanes, odd ones in the second, at any width.
+      constexpr bool split = kByParity<S, T>;
+      V<S>&a = sum[split ? k : 2 * k], &b = sum[split ? kHalf + k : 2 * k + 1];
+      V<S> v[2];
+      stage.template first_two<F>(at + 2 * k * kWidth<S>, v);
+      a = fma(v[0], v[0], a);
+      b = fma(v[1], v[1], b);
     }
   }
 #pragma GCC unroll 16
@@ -84,9 +90,7 @@ inline void store_all(T* to, const V<S>* value) {
     store<S>(to, value[0], Store{});
   } else {
 #pragma GCC unroll 2
-    for (int k = 0; k < n; k += 2) {
-      store_pair<S>(to + k * kWidth<S>, value[k], value[k + 1], Store{});
-    }
+    for (int k = 0; k < n; k += 2) store_two<S>(to + k * kWidth<S>, value + k, Store{});
   }
 }
 
@@ -106,16 +110,29 @@ inline void finish_runs(const Stage<T, S>& shared, T* sum, const int64_t* start,
   const auto vectors_at = [&](int64_t i, auto vectors) {
     constexpr int n = decltype(vectors)::kCount;
     V<S> some[n];
-#pragma GCC unroll 4
-    for (int k = 0; k < n; ++k) some[k] = load<S>(scale + (i + k * kWidth<S>)*step);
+    if constexpr (n == 1) {
+      some[0] = load<S>(scale + i * step);
+    } else {
+#pragma GCC unroll 2
+      for (int k = 0; k < n; k += 2) {
+        load_two_for<T>(scale + (i + k * kWidth<S>)*step, kWidth<S> * step, some + k);
+      }
+    }
 #pragma GCC unroll 4
     for (int m = 0; m < kRows; ++m) {
       V<S> value[n], result[n];
+      if constexpr (n == 1) {
+        value[0] = stage.template value<kSimple, kAnew>(at[m] + i);
+      } else {
+#pragma GCC unroll 2
+        for (int k = 0; k < n; k += 2) {
+          stage.template simple_two<kAnew>(at[m] + i + k * kWidth<S>, value + k);
+        }
+      }
 #pragma GCC unroll 4
       for (int k = 0; k < n; ++k) {
-        const int64_t here = at[m] + i + k * kWidth<S>;
-        value[k] = stage.template value<kSimple, kAnew>(here);
-        result[k] = stage.template result<kSimple>(here, value[k], reciprocal[m], some[k]);
+        result[k] = stage.template result<kSimple>(at[m] + i + k * kWidth<S>, value[k],
+                                                   reciprocal[m], some[k]);
       }
       if (kAnew && sum) store_all<S, n, Store>(sum + at[m] + i, value);
       store_all<S, n, Store>(stage.y + at[m] + i, result);
@@ -129,6 +146,17 @@ inline void finish_runs(const Stage<T, S>& shared, T* sum, const int64_t* start,
     int64_t i = down ? (blocks - 1) * block : 0;
     for (int64_t b = 0; b < blocks; ++b, i += next) vectors_at(i, Vectors<kUnroll>{});
     whole = blocks * block;
+  } else if (kRows == 1 && stage.is_gated()) {
+    // Whole steps, as pass 1 took them.
+    constexpr int n = kTogether;
+    for (const int64_t end = length & -int64_t(kLanes<S>); whole < end; whole += n * kWidth<S>) {
+      V<S> some[n];
+#pragma GCC unroll 2
+      for (int k = 0; k < n; k += 2) {
+        load_two_for<T>(scale + (whole + k * kWidth<S>)*step, kWidth<S> * step, some + k);
+      }
+      stage.template finish_gated<n>(at[0] + whole, reciprocal[0], some);
+    }
   }
   for (; whole + kWidth<S> <= length; whole += kWidth<S>) vectors_at(whole, Vectors<1>{});
   if (whole == length) return;

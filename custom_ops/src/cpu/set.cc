@@ -42,27 +42,9 @@ inline void with_types(const Problem& p, Body body) {
                                         : with_stash<float>(p.type, body);
 }
 
-template <class T, class S>
-void wide_rows(const Problem& p, int64_t begin, int64_t end) {
-  const int64_t chunks = p.layout.chunks();
-  for (; begin < end; ++begin) {
-    double sums[kMostChunks];
-    sum_chunks<T, S>(p, begin * chunks, (begin + 1) * chunks, sums);
-    finish_chunks<T, S>(p, begin * chunks, (begin + 1) * chunks, sums);
-  }
-}
-
 void run(const Problem& p, int64_t begin, int64_t end) {
   with_types(p, [&](auto types) {
-    using T = typename decltype(types)::X;
-    using S = typename decltype(types)::Stash;
-    if (p.layout.columns) {
-      columns<T, S>(p, begin, end);
-    } else if (p.layout.is_wide()) {
-      wide_rows<T, S>(p, begin, end);
-    } else {
-      rows<T, S>(p, begin, end);
-    }
+    run_layout<typename decltype(types)::X, typename decltype(types)::Stash>(p, begin, end);
   });
 }
 

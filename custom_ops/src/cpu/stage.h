@@ -68,6 +68,10 @@ struct Stage {
   // What pass 1 leaves for pass 2: the residual sum, or X * silu(gate) where T holds it unrounded.
   T* kept;
   const T* again;  // where pass 2 finds v, null if it must be computed anew
+  // What pass 1 leaves where T does not hold X * silu(gate): a ring over the offsets of elements.
+  S* held = nullptr;
+  static constexpr int64_t kHeld = 128 * 1024 / int64_t(sizeof(S));  // on the stack, read from L2
+  static constexpr int64_t kRing = kHeld + 2 * kWidth<S>;            // two registers may stand out
 
   explicit Stage(const Problem& p)
       : form(p.form),
@@ -82,9 +86,19 @@ struct Stage {
     if (form == Form::kPreGated) again = kept = __is_same(T, S) ? y : nullptr;
   }
 
+  // Whether passes are compiled for the simplest case by itself. No model has 16 bits in double or
+  // double in float: they take up to 1.25 times as long, and the compiler a fifth less.
+  static constexpr bool kIsCommon = sizeof(T) <= sizeof(S) && sizeof(S) <= 2 * sizeof(T);
+
   // True when pass 2 is x * reciprocal * scale and nothing else.
   bool is_simple() const {
-    return form != Form::kGated && again && size_of(normalized) >= int64_t(sizeof(S));
+    return kIsCommon && form != Form::kGated && again && size_of(normalized) >= int64_t(sizeof(S));
+  }
+
+  // True when pass 2 gates, or finds gated values, and rounds nothing but Y.
+  bool is_gated() const {
+    return (form == Form::kGated || held) && size_of(normalized) >= int64_t(sizeof(S)) &&
+           size_of(scaled) >= int64_t(sizeof(S));
   }
 
   // Pass 1: the value whose square is summed.
@@ -101,12 +115,51 @@ struct Stage {
     }
   }
 
+  // The values of two registers, in the order of load_two.
+  template <Form F>
+  void first_two(int64_t at, V<S>* v) const {
+    if constexpr (F == Form::kPlain) {
+      load_two<S>(x + at, v);
+    } else if constexpr (F == Form::kSkip && !kByParity<S, T>) {
+      v[0] = first<F>(at);
+      v[1] = first<F>(at + kWidth<S>);
+    } else {
+      V<S> other[2];
+      load_two<S>(x + at, v);
+      load_two<S>(second + at, other);
+      if constexpr (F == Form::kSkip) {
+        const Words sum = bfloat16_words(v[0] + other[0], v[1] + other[1]);
+        if (kept) store_raw(kept + at, sum);
+        v[0] = even_floats(sum);
+        v[1] = odd_floats(sum);
+      } else {
+        constexpr int n = kTogether / 2;
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; k += n) silu<S, T, n>(other + k);
+        v[0] *= other[0];
+        v[1] *= other[1];
+        if (kept) store_two<S>(kept + at, v, Full{});
+        if (held) hold(at, v);
+      }
+    }
+  }
+
   // Pass 2: the same value once more; kAnew where pass 1 kept nothing of the residual sum.
   template <bool kSimple, bool kAnew = false, class Count = Full>
   V<S> value(int64_t at, Count count = {}) const {
     if constexpr (kAnew) return residual_sum(at, count);
     if constexpr (kSimple) return load<S>(again + at, count);
     return again ? load<S>(again + at, count) : gated_input(at, count);
+  }
+
+  template <bool kAnew>
+  void simple_two(int64_t at, V<S>* v) const {
+    if constexpr (kAnew) {
+      v[0] = residual_sum(at, Full{});
+      v[1] = residual_sum(at + kWidth<S>, Full{});
+    } else {
+      load_two<S>(again + at, v);
+    }
   }
 
   // The value normalized and scaled.
@@ -117,7 +170,36 @@ struct Stage {
     if constexpr (kSimple) return normal * scale;
     const V<S> full = round_to<S>(normalized, normal) * scale;
     if (form != Form::kGated) return full;
-    return round_to<S>(scaled, full) * silu<S>(load<S>(second + at, count));
+    return round_to<S>(scaled, full) * silu<S, T>(load<S>(second + at, count));
+  }
+
+  // Pass 2 of n registers where is_gated().
+  template <int n>
+  void finish_gated(int64_t at, const Reciprocal<T, S>& reciprocal, const V<S>* scale) const {
+    V<S> v[n];
+#pragma GCC unroll 2
+    for (int k = 0; k < n; k += 2) {
+      const int64_t here = at + k * kWidth<S>;
+      if (held) {
+        const S* const ring = held + (here & (kHeld - 1));
+        v[k] = load<S>(ring);
+        v[k + 1] = load<S>(ring + kWidth<S>);
+      } else {
+        load_two<S>(x + here, v + k);
+      }
+    }
+#pragma GCC unroll 4
+    for (int k = 0; k < n; ++k) v[k] = reciprocal.times(v[k]) * scale[k];
+    if (!held) {
+      V<S> gate[n];
+#pragma GCC unroll 2
+      for (int k = 0; k < n; k += 2) load_two<S>(second + at + k * kWidth<S>, gate + k);
+      silu<S, T, n>(gate);
+#pragma GCC unroll 4
+      for (int k = 0; k < n; ++k) v[k] *= gate[k];
+    }
+#pragma GCC unroll 2
+    for (int k = 0; k < n; k += 2) store_two<S>(y + at + k * kWidth<S>, v + k, Full{});
   }
 
   template <bool kSimple, class Count = Full>
@@ -127,9 +209,15 @@ struct Stage {
   }
 
  private:
+  void hold(int64_t at, const V<S>* v) const {
+    S* const ring = held + (at & (kHeld - 1));
+    store<S>(ring, v[0]);
+    store<S>(ring + kWidth<S>, v[1]);
+  }
+
   template <class Count>
   V<S> gated_input(int64_t at, Count count) const {
-    return load<S>(x + at, count) * silu<S>(load<S>(second + at, count));
+    return load<S>(x + at, count) * silu<S, T>(load<S>(second + at, count));
   }
 
   // X + skip is rounded to T, as the graph's Add does. A sum of two T in S and one more rounding
@@ -162,17 +250,22 @@ struct Choice {
 // body(Choice<...>{}) for what this stage does.
 template <class T, class S, class Body>
 inline void choose(const Stage<T, S>& stage, Body body) {
-  const bool simple = stage.is_simple();
+  const auto with = [&](auto choice) {
+    using C = decltype(choice);
+    if constexpr (Stage<T, S>::kIsCommon) {
+      if (stage.is_simple()) return body(Choice<C::kForm, true>{});
+    }
+    body(choice);
+  };
   switch (stage.form) {
     case Form::kPlain:
-      return simple ? body(Choice<Form::kPlain, true>{}) : body(Choice<Form::kPlain, false>{});
+      return with(Choice<Form::kPlain, false>{});
     case Form::kSkip:
-      return simple ? body(Choice<Form::kSkip, true>{}) : body(Choice<Form::kSkip, false>{});
+      return with(Choice<Form::kSkip, false>{});
     case Form::kGated:  // pass 1 does not see the gate
       return body(Choice<Form::kPlain, false>{});
     case Form::kPreGated:
-      return simple ? body(Choice<Form::kPreGated, true>{})
-                    : body(Choice<Form::kPreGated, false>{});
+      return with(Choice<Form::kPreGated, false>{});
   }
 }
 

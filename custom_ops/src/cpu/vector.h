@@ -67,6 +67,17 @@ inline R load_raw(const void* from) {
   return value;
 }
 
+// A value that is used twice: the compiler would read it from memory twice.
+template <class R>
+inline R in_register(R value) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(value));
+#elif defined(__SSE2__)
+  asm("" : "+x"(value));
+#endif
+  return value;
+}
+
 template <class R>
 inline void store_raw(void* to, R value) {
   __builtin_memcpy(to, &value, sizeof(R));

@@ -106,27 +106,21 @@ void sum_chunks(const Problem& p, int64_t begin, int64_t end, double* sums) {
 template <class T, class S>
 void finish_chunks(const Problem& p, int64_t begin, int64_t end, const double* sums) {
   const Stage<T, S> stage(p);
-  if (!stage.is_simple()) {
-    return finish_rows(stage, p, begin, end, sums, finish_range<false, Full, T, S>);
+  if constexpr (Stage<T, S>::kIsCommon) {
+    if (stage.is_simple() && streams<T>(p)) {
+      finish_rows(stage, p, begin, end, sums, finish_range<true, Streamed, T, S>);
+      return end_streaming();
+    }
+    if (stage.is_simple()) {
+      return finish_rows(stage, p, begin, end, sums, finish_range<true, Full, T, S>);
+    }
   }
-  if (!streams<T>(p)) {
-    return finish_rows(stage, p, begin, end, sums, finish_range<true, Full, T, S>);
-  }
-  finish_rows(stage, p, begin, end, sums, finish_range<true, Streamed, T, S>);
-  end_streaming();
+  finish_rows(stage, p, begin, end, sums, finish_range<false, Full, T, S>);
 }
 
-#define RMSNORM_INSTANTIATE_WIDE(T, S)                                       \
+#define RMSNORM_INSTANTIATE(T, S)                                            \
   template void sum_chunks<T, S>(const Problem&, int64_t, int64_t, double*); \
   template void finish_chunks<T, S>(const Problem&, int64_t, int64_t, const double*);
-
-RMSNORM_INSTANTIATE_WIDE(float, float)
-RMSNORM_INSTANTIATE_WIDE(Half, float)
-RMSNORM_INSTANTIATE_WIDE(BFloat16, float)
-RMSNORM_INSTANTIATE_WIDE(double, float)
-RMSNORM_INSTANTIATE_WIDE(float, double)
-RMSNORM_INSTANTIATE_WIDE(Half, double)
-RMSNORM_INSTANTIATE_WIDE(BFloat16, double)
-RMSNORM_INSTANTIATE_WIDE(double, double)
+RMSNORM_EACH_TYPE(RMSNORM_INSTANTIATE)
 
 }  // namespace rmsnorm::RMSNORM_ISA
