@@ -95,6 +95,23 @@ def test_bits_of_columns_do_not_depend_on_streaming(isa, dtype, form, shape):
         assert form != "skip" or kept[1].tobytes() == other[1].tobytes()
 
 
+@isas
+@types
+@pytest.mark.parametrize("form", abi.FORMS)
+@pytest.mark.parametrize("count", [3, 9, 75, 1030])
+def test_bits_of_a_column_do_not_depend_on_those_beside_it(isa, dtype, form, count):
+    x = samples((2, count, 50), dtype)
+    second = None if form == "plain" else seconds(x.shape, dtype)
+    norm = Norm(form, isa=isa, axes=(1,))
+    whole, total = run(norm, x, second, scales((count, 1)))
+    for width in (2, 3, 7, 16, 33):  # one alone is a row
+        some = np.s_[:, :, 50 - width :]
+        given = (np.ascontiguousarray(x[some]), None if second is None else np.ascontiguousarray(second[some]))
+        part, part_total = run(norm, *given, scales((count, 1)))
+        assert same_bits(part, whole[some])
+        assert total is None or same_bits(part_total, total[some])
+
+
 @types
 @pytest.mark.parametrize("form", abi.FORMS)
 @pytest.mark.parametrize(

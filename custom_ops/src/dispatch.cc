@@ -80,9 +80,7 @@ bool should_stream(const Problem& problem) {
     return std::clamp<int64_t>(cache / 2, 4 << 20, 16 << 20);
   }();
   const bool in_place = problem.y == problem.x || problem.y == problem.second;
-  const Layout& layout = problem.layout;
-  const int64_t bytes = layout.kept.count * layout.averaged * size_of(problem.type);
-  return !in_place && bytes >= least;
+  return !in_place && problem.layout.elements() * size_of(problem.type) >= least;
 }
 
 }  // namespace rmsnorm

@@ -57,6 +57,7 @@ struct Layout {
   int64_t averaged = 1;  // elements that one mean is taken over
   int64_t scale_elements = 1;
 
+  int64_t elements() const { return kept.count * averaged * (columns ? inner : 1); }
   int64_t tiles() const { return columns ? (inner + kTile - 1) / kTile : 1; }
   // A problem splits at any item; the result does not depend on where.
   int64_t items() const { return kept.count * tiles(); }

@@ -135,17 +135,17 @@ inline void load_two_for(const S* from, int64_t apart, V<S>* to) {
 
 // The first `count` lanes; the others read as zero and are not written.
 template <class S, class T>
-[[gnu::noinline]] V<S> load(const T* from, int count) {
-  T padded[kWidth<S>] = {};
-  for (int i = 0; i < count; ++i) padded[i] = from[i];
-  return load<S>(padded);
+inline V<S> load(const T* from, int count) {
+  using Elements = Vec<typename BitsOf<T>::Unsigned, kWidth<S>>;
+  const Elements first = load_first<Elements>(from, count);
+  return load<S>(reinterpret_cast<const T*>(&first));
 }
 
 template <class S, class T>
-[[gnu::noinline]] void store(T* to, V<S> value, int count) {
-  T padded[kWidth<S>];
-  store<S>(padded, value);
-  for (int i = 0; i < count; ++i) to[i] = padded[i];
+inline void store(T* to, V<S> value, int count) {
+  Vec<typename BitsOf<T>::Unsigned, kWidth<S>> all;
+  store<S>(reinterpret_cast<T*>(&all), value);
+  store_first(to, all, count);
 }
 
 // `value` rounded to T and back.

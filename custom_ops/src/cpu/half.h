@@ -13,6 +13,15 @@ struct BFloat16 {
   uint16_t bits;
 };
 
+template <>
+struct BitsOf<Half> {
+  using Unsigned = uint16_t;
+};
+template <>
+struct BitsOf<BFloat16> {
+  using Unsigned = uint16_t;
+};
+
 template <int N>
 inline Vec<float, N> float_from_half(Vec<uint16_t, N> half) {
 #if defined(__AVX512F__)

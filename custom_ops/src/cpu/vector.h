@@ -78,9 +78,67 @@ inline R in_register(R value) {
   return value;
 }
 
+// An index that all addresses are made of: else the compiler keeps a pointer for each of them, more
+// than there are registers.
+inline int64_t in_register(int64_t value) {
+  asm("" : "+r"(value));
+  return value;
+}
+
 template <class R>
 inline void store_raw(void* to, R value) {
   __builtin_memcpy(to, &value, sizeof(R));
+}
+
+template <class R, class E>
+[[gnu::noinline]] R load_one_by_one(const E* from, int count) {
+  E padded[sizeof(R) / sizeof(E)] = {};
+  for (int i = 0; i < count; ++i) padded[i] = from[i];
+  return load_raw<R>(padded);
+}
+
+template <class R, class E>
+[[gnu::noinline]] void store_one_by_one(E* to, R value, int count) {
+  E padded[sizeof(R) / sizeof(E)];
+  store_raw(padded, value);
+  for (int i = 0; i < count; ++i) to[i] = padded[i];
+}
+
+// The first `count` elements; the others read as zero and are not written.
+template <class R, class E>
+inline R load_first(const E* from, int count) {
+#if defined(__AVX512F__)
+  const uint32_t some = (1u << count) - 1;
+  if constexpr (sizeof(R) == 64 && sizeof(E) == 4) return (R)_mm512_maskz_loadu_epi32(some, from);
+  if constexpr (sizeof(R) == 64 && sizeof(E) == 8) return (R)_mm512_maskz_loadu_epi64(some, from);
+  if constexpr (sizeof(R) == 32 && sizeof(E) == 2) return (R)_mm256_maskz_loadu_epi16(some, from);
+#elif defined(__AVX2__)
+  const auto some = (__m256i)(Vec<int32_t, 8>{0, 1, 2, 3, 4, 5, 6, 7} < count);
+  const auto half = (__m256i)(Vec<int64_t, 4>{0, 1, 2, 3} < count);
+  if constexpr (sizeof(R) == 32 && sizeof(E) == 4) {
+    return (R)_mm256_maskload_epi32((const int*)from, some);
+  }
+  if constexpr (sizeof(R) == 32 && sizeof(E) == 8) {
+    return (R)_mm256_maskload_epi64((const long long*)from, half);
+  }
+#endif
+  return load_one_by_one<R>(from, count);
+}
+
+template <class R, class E>
+inline void store_first(E* to, R value, int count) {
+#if defined(__AVX512F__)
+  const uint32_t some = (1u << count) - 1;
+  const auto whole = (Vec<int64_t, sizeof(R) / 8>)value;
+  if constexpr (sizeof(R) == 64 && sizeof(E) == 4) {
+    return _mm512_mask_storeu_epi32(to, some, (__m512i)whole);
+  } else if constexpr (sizeof(R) == 64 && sizeof(E) == 8) {
+    return _mm512_mask_storeu_epi64(to, some, (__m512i)whole);
+  } else if constexpr (sizeof(R) == 32 && sizeof(E) == 2) {
+    return _mm256_mask_storeu_epi16(to, some, (__m256i)whole);
+  }
+#endif
+  store_one_by_one(to, value, count);
 }
 
 // Past the caches where the address allows it, which is the case for all of a row or none of it.
