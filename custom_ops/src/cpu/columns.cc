@@ -12,8 +12,9 @@ inline void reciprocals(const Problem& p, const double* __restrict total, int wi
   const Settings settings = p.settings;
   const double averaged = double(p.layout.averaged);
   for (int c = 0; c < width; c += kWidth<S>) {
-    for (int k = 0; k < kWidth<S>; ++k) {
-      reciprocal_of_root(settings, total[c + k] / averaged, high + c + k, low + c + k);
+    for (int k = c; k < c + kWidth<S>; k += kWidth<double>) {
+      const V<double> mean = load_raw<V<double>>(total + k) / averaged;
+      reciprocals_of_roots(settings, mean, high + k, low + k);
     }
   }
 }
