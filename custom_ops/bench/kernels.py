@@ -37,9 +37,9 @@ SHAPES = {
     **{f"{c}x{n}": ((c, n), (-2,)) for c, n in ((32, 64), (2048, 49), (64, 7), (9, 3))},
     "8x4x16x256": ((8, 4, 16, 256), (-4, -2)),
 }
-ROUNDS = 7
-#: One sample lasts as long, which a clock of nanoseconds and a scheduler of milliseconds both measure well.
-SAMPLE_NS = 2e6
+ROUNDS = 21
+#: One sample lasts as long: far more than a clock reading, far less than what a scheduler lets others have.
+SAMPLE_NS = 3e5
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,15 @@ def filled(nbytes: int, fill: int) -> Any:
 
 
 def samples(calls: dict[str, Any]) -> dict[str, float]:
-    """Nanoseconds of one call each, interleaved so that a slow moment hits all alike."""
+    """Nanoseconds of one call each, interleaved so that a slow moment hits all alike.
+
+    A call before each sample: a streaming copy leaves the arrays of the others outside the caches.
+    """
     repeats = {name: max(1, int(SAMPLE_NS / max(call(3) / 3, 1))) for name, call in calls.items()}
     took: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, call in calls.items():
+            call(1)
             took[name].append(call(repeats[name]) / repeats[name])
     return {name: statistics.median(times) for name, times in took.items()}
 

@@ -8,114 +8,149 @@
 namespace rmsnorm::RMSNORM_ISA {
 namespace {
 
-// Rows go through each pass in groups, at least two, so that root and quotient are computed for
-// eight rows at once and their latency counts once a group. A group stays in L1 if two rows do.
-// Measured and dropped: pass 1 of a group between or inside pass 2 of the one before, and
-// prefetches of the next group (both lose more in L1 than they gain in L2).
+// Rows go through each pass in groups, so that root and quotient are computed for eight rows at
+// once and their latency counts once a group. A group stays in L1 if two rows do. Measured and
+// dropped: pass 1 of a group between or inside pass 2 of the one before, and prefetches of the next
+// group where Y is kept in the caches (both lose more in L1 than they gain in L2, and beyond it
+// nothing is gained).
 constexpr int kGroup = 32;
 constexpr int64_t kGroupBytes = 16 * 1024;
-
-// What the rows of a group are multiplied by.
-template <class S>
-struct Factors {
-  S high[kGroup];
-  S low[kGroup];
-};
+// Where Y passes the caches by, pass 2 prefetches the next group, and memory is read while it is
+// written. 64 stores may wait for memory; groups of 3 KiB leave some for the sums (float32, share
+// of copy: 0.75-1.0 from 192 to 1024 elements; 4 KiB 0.5-1.0, and 16 KiB without prefetches
+// 0.65-0.75).
+constexpr int64_t kStreamedBytes = 3 * 1024;
 
 // Pass 2 takes narrow rows in fours, others in pairs: four wide rows and their four outputs compete
 // for the same few places of L1.
 constexpr int64_t kNarrowBytes = 1024;
+// Rows between that and a page go one by one where memory may be read: processors prefetch within a
+// page in its order (float32, 256 and 512 elements: 1.2 x as fast at 12 MB, 1.1 x slower at 4 MB).
+constexpr int64_t kPageBytes = 4096;
+constexpr int64_t kCachedBytes = 2 << 20;
 
-// Pass 1 over a few rows, up to the factor of each. Not inlined: each serves several forms.
-template <Form F, class T, class S>
-[[gnu::noinline]] void sum_rows(const Stage<T, S>& stage, const Problem& p, const int64_t* row,
-                                int count, Factors<S>* factors) {
-  Total<S> total[kGroup];
-  const int64_t runs = p.layout.reduced.count, length = p.layout.inner;
-  for (int i = 0; i < count; ++i) {
-    Total<S> sum;
-    sum.clear();
-    Cursor run(p.layout.reduced);
-    for (int64_t r = 0; r < runs; ++r, run.next()) add_run<F>(stage, row[i] + run.x, length, sum);
-    total[i] = sum;
-  }
-  if (count == 1) {  // eight at once take 35 ns longer than one alone
-    return reciprocal_of_root(p.settings, total[0].value() / double(p.layout.averaged),
-                              factors->high, factors->low);
-  }
-  for (int i = count; i % kWidth<double> != 0; ++i) total[i].clear();
-  for (int i = 0; i < count; i += kWidth<double>) {
-    const V<double> mean = Total<S>::values(total + i) / double(p.layout.averaged);
-    reciprocals_of_roots(p.settings, mean, factors->high + i, factors->low + i);
-  }
-}
-
-template <bool kSimple, bool kAnew, class Store, int kRows, class T, class S>
-inline void finish_few(const Stage<T, S>& stage, const Problem& p, const int64_t* row,
-                       int64_t scale_at, const Factors<S>& factors, int first) {
-  Reciprocal<T, S> reciprocal[kRows];
-  for (int m = 0; m < kRows; ++m) {
-    reciprocal[m] =
-        Reciprocal<T, S>{broadcast(factors.high[first + m]), broadcast(factors.low[first + m])};
-  }
-  const S* const scale = static_cast<const S*>(p.scale);
-  const bool along = scale && p.layout.inner_scale;
-  Cursor run(p.layout.reduced);
-  for (int64_t r = 0; r < p.layout.reduced.count; ++r, run.next()) {
-    int64_t at[kRows];
-    for (int m = 0; m < kRows; ++m) at[m] = row[m] + run.x;
-    S same[kWidth<S>];
-    if (!along) store_raw(same, broadcast<S>(scale ? scale[scale_at + run.scale] : S(1)));
-    finish_runs<kSimple, kAnew, Store, kRows>(
-        stage, static_cast<T*>(p.sum), at, p.layout.inner, reciprocal,
-        along ? scale + scale_at + run.scale : same, along, walks_down<Store>(stage, p.layout));
-  }
-}
-
-// Pass 2 over a few rows.
-template <bool kSimple, bool kAnew, class Store, class T, class S>
-[[gnu::noinline]] void finish_rows(const Stage<T, S>& stage, const Problem& p, const int64_t* row,
-                                   const int64_t* scale, int count, const Factors<S>& factors) {
-  bool alike = true;
-  for (int i = 1; i < count; ++i) alike &= scale[i] == scale[0];
-  int i = 0;
-  if constexpr (kSimple) {
-    const bool narrow =
-        !__is_same(Store, Streamed) && p.layout.averaged * int64_t(sizeof(T)) <= kNarrowBytes;
-    for (; alike && narrow && i + 4 <= count; i += 4) {
-      finish_few<kSimple, kAnew, Store, 4>(stage, p, row + i, scale[i], factors, i);
-    }
-    for (; alike && i + 2 <= count; i += 2) {
-      finish_few<kSimple, kAnew, Store, 2>(stage, p, row + i, scale[i], factors, i);
-    }
-  }
-  for (; i < count; ++i)
-    finish_few<kSimple, kAnew, Store, 1>(stage, p, row + i, scale[i], factors, i);
-}
-
-template <class T>
-inline int64_t most_rows(const Problem& p) {
+// Rows of a group.
+template <class Store>
+int64_t most_of(const Problem& p, int64_t row_bytes) {
+  const bool streamed = __is_same(Store, Streamed) && row_bytes <= kGroupBytes;
   // A residual sum reads two arrays and writes two: with 32 rows of 128 they leave L1, which cost
   // up to 1.4 x in L3.
-  const int64_t touched = p.second ? 4 : 1;
-  const int64_t fit = kGroupBytes / (p.layout.averaged * int64_t(sizeof(T)) * touched);
-  return fit < 2 ? 2 : fit < kGroup ? fit : kGroup;
+  const int64_t fit = streamed ? kStreamedBytes / (row_bytes * (p.second ? 2 : 1))
+                               : kGroupBytes / (row_bytes * (p.second ? 4 : 1));
+  const int64_t least = streamed ? 1 : 2;
+  return fit < least ? least : fit < kGroup ? fit : kGroup;
 }
 
-template <class T, class S, class Sum, class Finish>
-[[gnu::noinline]] void run_rows(const Stage<T, S>& stage, const Problem& p, int64_t begin,
-                                int64_t end, Sum* sum_some, Finish* finish_some) {
-  const int64_t most = most_rows<T>(p);
-  Cursor cursor(p.layout.kept, begin);
-  while (begin < end) {
-    const int count = int(end - begin < most ? end - begin : most);
-    int64_t row[kGroup], scale[kGroup];
+template <class S>
+struct Group {
+  int count;
+  int64_t row[kGroup];
+  int64_t scale[kGroup];
+  bool alike;  // all of them have the same scale
+  Total<S> total[kGroup];
+  // What they are multiplied by.
+  S high[kGroup];
+  S low[kGroup];
+
+  void take(Cursor& cursor, int64_t most, bool all_alike) {
+    count = int(most);
     cursor.take(count, row, scale);
-    Factors<S> factors;
-    sum_some(stage, p, row, count, &factors);
-    for (int i = 0; p.inverse && i < count; ++i) p.inverse[begin + i] = float(factors.high[i]);
-    finish_some(stage, p, row, scale, count, factors);
-    begin += count;
+    alike = true;
+    for (int i = 1; i < count && !all_alike; ++i) alike &= scale[i] == scale[0];
+  }
+
+  void find_roots(const Problem& p, int64_t index) {
+    const double averaged = double(p.layout.averaged);
+    if (count == 1) {  // eight at once take 35 ns longer than one alone
+      reciprocal_of_root(p.settings, total[0].value() / averaged, high, low);
+    } else {
+      for (int i = count; i % kWidth<double> != 0; ++i) total[i].clear();
+      for (int i = 0; i < count; i += kWidth<double>) {
+        reciprocals_of_roots(p.settings, Total<S>::values(total + i) / averaged, high + i, low + i);
+      }
+    }
+    for (int i = 0; p.inverse && i < count; ++i) p.inverse[index + i] = float(high[i]);
+  }
+};
+
+// One run of each row.
+struct Run {
+  int64_t x;
+  int64_t scale;
+  int64_t length;
+  int64_t ahead;  // from a row of this group to one of the next
+  bool first;
+};
+
+// Pass 1. Not inlined: each serves several forms.
+template <Form F, class T, class S>
+[[gnu::noinline]] void sum_run(const Stage<T, S>& stage, const Run& run, Group<S>& group) {
+  const int64_t x = run.x, length = run.length;
+  for (int i = 0; i < group.count; ++i) {
+    Total<S> total;
+    run.first ? total.clear() : void(total = group.total[i]);
+    add_run<F>(stage, group.row[i] + x, length, total);
+    group.total[i] = total;
+  }
+}
+
+// Pass 2.
+template <bool kSimple, bool kAnew, class Store, class T, class S>
+[[gnu::noinline]] void finish_run(const Stage<T, S>& stage, const Problem& p, const Run& run,
+                                  const Group<S>& group) {
+  const S* const scale = static_cast<const S*>(p.scale);
+  const bool along = scale && p.layout.inner_scale;
+  const bool down = walks_down<Store>(stage, p.layout);
+  T* const sum = static_cast<T*>(p.sum);
+  const auto finish = [&](int i, auto rows) {
+    constexpr int kRows = decltype(rows)::kCount;
+    int64_t at[kRows];
+    for (int m = 0; m < kRows; ++m) at[m] = group.row[i + m] + run.x;
+    const int64_t scale_at = group.scale[i] + run.scale;
+    S same[kWidth<S>];
+    if (!along) store_raw(same, broadcast<S>(scale ? scale[scale_at] : S(1)));
+    finish_runs<kSimple, kAnew, Store, kRows>(stage, sum, at, run.length, run.ahead, group.high + i,
+                                              group.low + i, along ? scale + scale_at : same, along,
+                                              down);
+  };
+  const int last = group.count;
+  int i = 0;
+  if constexpr (kSimple) {
+    const int64_t row_bytes = p.layout.averaged * int64_t(sizeof(T));
+    const bool narrow = row_bytes <= kNarrowBytes;
+    const bool cached = p.layout.kept.count * row_bytes <= kCachedBytes;
+    const bool in_order = !cached && row_bytes >= kNarrowBytes && row_bytes < kPageBytes;
+    const bool together = group.alike && !in_order;
+    for (; together && narrow && i + 4 <= last; i += 4) finish(i, Vectors<4>{});
+    for (; together && i + 2 <= last; i += 2) finish(i, Vectors<2>{});
+  }
+  for (; i < last; ++i) finish(i, Vectors<1>{});
+}
+
+template <class Store, class T, class S, class Sum, class Finish>
+[[gnu::noinline]] void run_rows(const Stage<T, S>& stage, const Problem& p, int64_t begin,
+                                int64_t end, Sum* sum_run, Finish* finish_run) {
+  const Layout& layout = p.layout;
+  const int64_t row_bytes = layout.averaged * int64_t(sizeof(T));
+  const int64_t most = most_of<Store>(p, row_bytes);
+  bool alike = true;
+  for (int d = 0; d < layout.kept.rank; ++d) alike &= layout.kept.scale[d] == 0;
+  Cursor cursor(layout.kept, begin);
+  Group<S> group;
+  while (begin < end) {
+    group.take(cursor, end - begin < most ? end - begin : most, alike);
+    begin += group.count;
+    const bool fetches = begin < end && row_bytes <= kGroupBytes;  // of which L1 holds two
+    const int64_t ahead = fetches ? cursor.x - group.row[0] : 0;
+    Cursor first(layout.reduced);
+    for (int64_t r = 0; r < layout.reduced.count; ++r, first.next()) {
+      sum_run(stage, Run{first.x, first.scale, layout.inner, ahead, r == 0}, group);
+    }
+    group.find_roots(p, begin - group.count);
+    Cursor second(layout.reduced);
+    for (int64_t r = 0; r < layout.reduced.count; ++r, second.next()) {
+      finish_run(stage, p, Run{second.x, second.scale, layout.inner, ahead, r == 0}, group);
+    }
   }
 }
 
@@ -123,11 +158,12 @@ template <class T, class S, class Sum, class Finish>
 // group of them fits and has no gaps: else pass 2 computes them once more.
 template <class T, class S, class Sum, class Finish>
 [[gnu::noinline]] void run_holding(Stage<T, S> stage, const Problem& p, int64_t begin, int64_t end,
-                                   Sum* sum_some, Finish* finish_some) {
+                                   Sum* sum_run, Finish* finish_run) {
   alignas(64) S ring[Stage<T, S>::kRing];
-  const int64_t group = most_rows<T>(p) * p.layout.averaged;
+  const int64_t averaged = p.layout.averaged;
+  const int64_t group = most_of<Full>(p, averaged * int64_t(sizeof(T))) * averaged;
   if (!stage.again && p.layout.reduced.count == 1 && group <= Stage<T, S>::kHeld) stage.held = ring;
-  run_rows(stage, p, begin, end, sum_some, finish_some);
+  run_rows<Full>(stage, p, begin, end, sum_run, finish_run);
 }
 
 }  // namespace
@@ -137,7 +173,7 @@ void rows(const Problem& p, int64_t begin, int64_t end) {
   Stage<T, S> stage(p);
   choose(stage, [&](auto choice) {
     using C = decltype(choice);
-    const auto sum = sum_rows<C::kForm, T, S>;
+    const auto sum = sum_run<C::kForm, T, S>;
     if constexpr (C::kSimple) {
       if (streams<T>(p)) {
         // The residual sum is added twice and written once, past the caches, in pass 2: a store in
@@ -145,15 +181,15 @@ void rows(const Problem& p, int64_t begin, int64_t end) {
         // type would be rounded twice, which takes what it gains).
         constexpr bool anew = C::kForm == Form::kSkip && __is_same(T, S);
         if (anew) stage.kept = nullptr;
-        run_rows(stage, p, begin, end, sum, finish_rows<true, anew, Streamed, T, S>);
+        run_rows<Streamed>(stage, p, begin, end, sum, finish_run<true, anew, Streamed, T, S>);
         return end_streaming();
       }
     }
-    const auto finish = finish_rows<C::kSimple, false, Full, T, S>;
+    const auto finish = finish_run<C::kSimple, false, Full, T, S>;
     if constexpr (C::kForm == Form::kPreGated && !C::kSimple) {
       return run_holding(stage, p, begin, end, sum, finish);
     }
-    run_rows(stage, p, begin, end, sum, finish);
+    run_rows<Full>(stage, p, begin, end, sum, finish);
   });
 }
 

@@ -16,7 +16,8 @@ struct Vectors {
 // Pass 1 over whole steps of kLanes elements. The lanes live in registers as long as nothing but
 // loads and FMA stands in the loop and no call follows that they would have to survive.
 template <Form F, class T, class S>
-inline void add_steps(const Stage<T, S>& shared, int64_t at, int64_t end, V<S>* lane) {
+[[gnu::always_inline]] inline void add_steps(const Stage<T, S>& shared, int64_t at, int64_t end,
+                                             V<S>* lane) {
   const Stage<T, S> stage = shared;  // in registers: a store might change what others can see
   V<S> sum[kVectors] = {};
   constexpr int kHalf = kVectors / 2;
@@ -48,7 +49,8 @@ template <Form F, class T, class S>
 
 // Pass 1 over one contiguous run.
 template <Form F, class T, class S>
-inline void add_run(const Stage<T, S>& stage, int64_t at, int64_t length, Total<S>& total) {
+[[gnu::always_inline]] inline void add_run(const Stage<T, S>& stage, int64_t at, int64_t length,
+                                           Total<S>& total) {
   constexpr int64_t kBlock = int64_t(kLanes<S>) * kStepsPerBlock;
   V<S> lane[kVectors];
   for (; length >= kBlock; at += kBlock, length -= kBlock) {
@@ -67,9 +69,10 @@ inline void add_run(const Stage<T, S>& stage, int64_t at, int64_t length, Total<
 
 // Pass 2 over the last, incomplete vector.
 template <bool kSimple, class T, class S>
-[[gnu::noinline]] void finish_rest(const Stage<T, S>& stage, int64_t at, int count,
-                                   const Reciprocal<T, S>& reciprocal, const S* scale, int step) {
+[[gnu::noinline]] void finish_rest(const Stage<T, S>& stage, int64_t at, int count, S high, S low,
+                                   const S* scale, int step) {
   const V<S> factors = step ? load<S>(scale, count) : load<S>(scale);
+  const Reciprocal<T, S> reciprocal{broadcast(high), broadcast(low)};
   stage.template finish<kSimple>(at, reciprocal, factors, count);
 }
 
@@ -94,17 +97,20 @@ inline void store_all(T* to, const V<S>* value) {
   }
 }
 
-// Pass 2 over one contiguous run in each of kRows rows that share their scale, which has `step` 1,
-// or 0 and a full vector of one value.
+// Pass 2 over one contiguous run in each of kRows rows, which have a factor each and share their
+// scale; that has `step` 1, or 0 and a full vector of one value. While Y passes the caches by, what
+// lies `ahead` is read into them.
 template <bool kSimple, bool kAnew, class Store, int kRows, class T, class S>
-inline void finish_runs(const Stage<T, S>& shared, T* sum, const int64_t* start, int64_t length,
-                        const Reciprocal<T, S>* given, const S* scale, int step, bool down) {
+[[gnu::always_inline]] inline void finish_runs(const Stage<T, S>& shared, T* sum,
+                                               const int64_t* start, int64_t length, int64_t ahead,
+                                               const S* high, const S* low, const S* scale,
+                                               int step, bool down) {
   const Stage<T, S> stage = shared;
   Reciprocal<T, S> reciprocal[kRows];
   int64_t at[kRows];
 #pragma GCC unroll 4
   for (int m = 0; m < kRows; ++m) {
-    reciprocal[m] = given[m];
+    reciprocal[m] = Reciprocal<T, S>{broadcast(high[m]), broadcast(low[m])};
     at[m] = start[m];
   }
   const auto vectors_at = [&](int64_t i, auto vectors) {
@@ -131,8 +137,12 @@ inline void finish_runs(const Stage<T, S>& shared, T* sum, const int64_t* start,
       }
 #pragma GCC unroll 4
       for (int k = 0; k < n; ++k) {
-        result[k] = stage.template result<kSimple>(at[m] + i + k * kWidth<S>, value[k],
-                                                   reciprocal[m], some[k]);
+        const int64_t here = at[m] + i + k * kWidth<S>;
+        if constexpr (__is_same(Store, Streamed)) {
+          prefetch(stage.x + here + ahead);
+          if (kAnew) prefetch(stage.second + here + ahead);
+        }
+        result[k] = stage.template result<kSimple>(here, value[k], reciprocal[m], some[k]);
       }
       if (kAnew && sum) store_all<S, n, Store>(sum + at[m] + i, value);
       store_all<S, n, Store>(stage.y + at[m] + i, result);
@@ -161,7 +171,7 @@ inline void finish_runs(const Stage<T, S>& shared, T* sum, const int64_t* start,
   for (; whole + kWidth<S> <= length; whole += kWidth<S>) vectors_at(whole, Vectors<1>{});
   if (whole == length) return;
   for (int m = 0; m < kRows; ++m) {
-    finish_rest<kSimple>(shared, start[m] + whole, int(length - whole), given[m],
+    finish_rest<kSimple>(shared, start[m] + whole, int(length - whole), high[m], low[m],
                          scale + whole * step, step);
   }
 }

@@ -168,6 +168,12 @@ inline V<S> broadcast(S value) {
   return value - V<S>{};  // minus zero: keeps the sign of zero, and the compiler drops it
 }
 
+#if defined(__FMA__) || defined(__aarch64__)
+constexpr bool kFuses = true;
+#else
+constexpr bool kFuses = false;
+#endif
+
 // a * b + c, rounded once where the instruction set can; libm's emulation would be slower than all
 // the rest, so the baseline rounds twice.
 inline V<float> fma(V<float> a, V<float> b, V<float> c) {

@@ -56,14 +56,14 @@ template <Form F, class T, class S>
 
 template <bool kSimple, class Store, class T, class S>
 [[gnu::noinline]] void finish_range(const Stage<T, S>& stage, const Problem& p, const Cursor& row,
-                                    Range range, const Reciprocal<T, S>& reciprocal) {
+                                    Range range, S high, S low) {
   const S* scale = static_cast<const S*>(p.scale);
   const bool along = scale && p.layout.inner_scale;
   each_part(p.layout, row, range, [&](int64_t at, int64_t scale_at, int64_t length) {
     S same[kWidth<S>];
     if (!along) store_raw(same, broadcast<S>(scale ? scale[scale_at] : S(1)));
     T* const no_sum = nullptr;  // pass 1 has written it
-    finish_runs<kSimple, false, Store, 1>(stage, no_sum, &at, length, &reciprocal,
+    finish_runs<kSimple, false, Store, 1>(stage, no_sum, &at, length, 0, &high, &low,
                                           along ? scale + scale_at : same, along, false);
   });
 }
@@ -80,8 +80,7 @@ void finish_rows(const Stage<T, S>& stage, const Problem& p, int64_t begin, int6
     S high, low;
     reciprocal_of_root(p.settings, sum / double(p.layout.averaged), &high, &low);
     if (p.inverse && first == 0) p.inverse[index] = float(high);
-    finish(stage, p, Cursor(p.layout.kept, index), range_of(p.layout, first, last),
-           Reciprocal<T, S>{broadcast(high), broadcast(low)});
+    finish(stage, p, Cursor(p.layout.kept, index), range_of(p.layout, first, last), high, low);
   });
 }
 
