@@ -67,7 +67,7 @@ def test_bits_of_wide_rows_do_not_depend_on_who_sums_which_chunk(isa, dtype, for
 @isas
 @types
 @pytest.mark.parametrize("form", abi.FORMS)
-@pytest.mark.parametrize("shape", [(40, 64), (5, 4096), (9, 100)], ids=str)
+@pytest.mark.parametrize("shape", [(40, 64), (21, 128), (11, 256), (5, 4096), (9, 100)], ids=str)
 def test_bits_do_not_depend_on_streaming(isa, dtype, form, shape):
     for stash in spec.STASH_TYPES:
         norm = Norm(form, isa=isa, stash=stash, normalized=DType.DOUBLE, scaled=DType.DOUBLE, split=2)

@@ -28,7 +28,7 @@ from rmsnorm_onnx.spec import DType
 
 __all__ = ["supported"]
 
-WIDTHS = (1, 3, 127, 128, 129, 4096, 5003, 131072)
+WIDTHS = (1, 3, 64, 127, 128, 129, 256, 4096, 5003, 131072)
 
 
 @functools.cache
