@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "../cuda/launch.h"
 #include "../dispatch.h"
 #include "norm_op.h"
 
@@ -7,6 +8,15 @@ namespace rmsnorm::ort {
 namespace {
 
 const InfoOp& self(const CustomOp* op) { return *static_cast<const InfoOp*>(op); }
+
+// null in a library without CUDA.
+std::string describe_cuda() {
+#ifdef RMSNORM_CUDA
+  return "{\"architectures\": \"" RMSNORM_CUDA "\", \"device\": " + cuda::describe() + "}";
+#else
+  return "null";
+#endif
+}
 
 std::string describe() {
   std::string error;
@@ -17,7 +27,7 @@ std::string describe() {
     names += std::string(names.empty() ? "\"" : ", \"") + set->name + "\"";
   }
   return "{\"spec\": " + std::string(spec::kJson) + ", \"isa\": {\"supported\": [" + names +
-         "], \"active\": \"" + active->name + "\"}}";
+         "], \"active\": \"" + active->name + "\"}, \"cuda\": " + describe_cuda() + "}";
 }
 
 }  // namespace
