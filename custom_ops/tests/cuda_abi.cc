@@ -1,0 +1,53 @@
+#include "cuda_abi.h"
+
+#include "../src/cuda/launch.h"
+#include "../src/cuda/plan.h"
+#include "cuda_execution.h"
+#include "test_problem.h"
+
+using namespace rmsnorm;
+
+namespace {
+
+thread_local std::string answer;  // what the last call returned as text
+
+// body(problem) for the device, or the text of what is wrong with the problem.
+template <class Body>
+const char* with_problem(const TestDevice& d, const TestProblem& t, Body body) {
+  cuda_host::device = {d.arch, d.processors, d.shared_bytes, d.l2_bytes};
+  Problem p;
+  answer = to_problem(t, &p);
+  p.scale = t.scale;
+  p.streaming = t.streaming > 0;
+  if (answer.empty()) answer = body(p);
+  return answer.c_str();
+}
+
+std::string to_text(const cuda::Plan& plan) {
+  constexpr const char* kPaths[] = {"rows", "cluster", "reread", "columns"};
+  return std::string(kPaths[int(plan.path)]) + " vector " + std::to_string(plan.vector) +
+         " threads " + std::to_string(plan.threads) + " vectors " + std::to_string(plan.vectors) +
+         " rows " + std::to_string(plan.rows) + " slices " + std::to_string(plan.slices) +
+         " cluster " + std::to_string(plan.cluster) + " blocks " + std::to_string(plan.blocks) +
+         " shared " + std::to_string(plan.shared_bytes);
+}
+
+}  // namespace
+
+const char* rmsnorm_cuda_test_run(const TestDevice* device, const TestProblem* t) {
+  return with_problem(*device, *t, [&](const Problem& p) {
+    const int64_t bytes = p.layout.elements() * size_of(p.type);
+    cuda_host::allow_nothing();
+    for (const void* tensor :
+         {p.x, p.second, static_cast<const void*>(p.y), static_cast<const void*>(p.sum)}) {
+      cuda_host::allow(tensor, bytes);
+    }
+    cuda_host::allow(p.scale, p.layout.scale_elements * size_of(Element(t->scale_type)));
+    return cuda::launch(p, Element(t->scale_type), nullptr);
+  });
+}
+
+const char* rmsnorm_cuda_test_plan(const TestDevice* device, const TestProblem* t) {
+  return with_problem(*device, *t,
+                      [&](const Problem& p) { return to_text(cuda::plan(p, cuda_host::device)); });
+}
