@@ -49,7 +49,7 @@ std::vector<Range> allowed;
 Fiber& self() { return *static_cast<Fiber*>(current); }
 
 std::string name_of(const Fiber& fiber) {
-  return "block " + std::to_string(fiber.block.x) + " thread " + std::to_string(fiber.thread.x);
+  return "block " + std::to_string(fiber.block) + " thread " + std::to_string(fiber.thread);
 }
 
 const char* name_of(State state) {
@@ -99,12 +99,12 @@ void live() {
 }
 
 Fiber& lane_of(const Fiber& fiber, int lane) {
-  const int index = fiber.cluster_rank * launch.threads + int(fiber.thread.x) / kWarp * kWarp;
+  const int index = fiber.cluster_rank * launch.threads + fiber.thread / kWarp * kWarp;
   return *fibers[size_t(index + lane)];
 }
 
 int lanes_of(const Fiber& fiber) {
-  const int left = launch.threads - int(fiber.thread.x) / kWarp * kWarp;
+  const int left = launch.threads - fiber.thread / kWarp * kWarp;
   return left < kWarp ? left : kWarp;
 }
 
@@ -200,11 +200,10 @@ void prepare(int index) {
   if (size_t(index) == fibers.size()) fibers.emplace_back(new Fiber);
   Fiber& fiber = *fibers[size_t(index)];
   const int rank = index / launch.threads;
-  fiber.thread = {unsigned(index % launch.threads), 0, 0};
-  fiber.block = {unsigned(first_block + rank), 0, 0};
-  fiber.block_size = {unsigned(launch.threads), 1, 1};
-  fiber.grid_size = {unsigned(launch.blocks), 1, 1};
-  fiber.lane = index % launch.threads % kWarp;
+  fiber.thread = index % launch.threads;
+  fiber.threads = launch.threads;
+  fiber.block = first_block + rank;
+  fiber.lane = fiber.thread % kWarp;
   fiber.cluster_rank = rank;
   fiber.cluster_size = launch.cluster;
   fiber.shared = shared[size_t(rank)];

@@ -19,16 +19,13 @@
 
 namespace cuda_host {
 
-struct Index {
-  unsigned x = 0, y = 0, z = 0;
-};
-
 // What the device is said to be.
 inline rmsnorm::cuda::Device device;
 
 // The thread that runs, as kernels see it.
 struct View {
-  Index thread, block, block_size, grid_size;
+  int thread = 0, threads = 1;
+  int64_t block = 0;
   int lane = 0;
   int cluster_rank = 0, cluster_size = 1;
   char* shared = nullptr;
@@ -48,7 +45,7 @@ std::string run(const Launch& launch, const std::function<void()>& kernel);
 // Ends the launch with this text.
 [[noreturn]] void fail(const std::string& text);
 
-enum class Meeting { kWarp, kShuffle, kVote };
+enum class Meeting { kSync, kShuffle, kVote };
 
 // Waits for the lanes of `mask` at a meeting of the same kind; the bits that lane `source` brought.
 // At a vote, the mask of the lanes that brought other bits than 0.
@@ -89,12 +86,6 @@ T shuffle(unsigned mask, T value, int source) {
   bits = meet(Meeting::kShuffle, mask, bits, source);
   std::memcpy(&value, &bits, sizeof value);
   return value;
-}
-
-// A lane of the own group of `width` lanes, or the own lane.
-inline int in_group(int lane, int width) {
-  const int own = current->lane;
-  return lane / width == own / width && lane >= 0 ? lane : own;
 }
 
 }  // namespace cuda_host

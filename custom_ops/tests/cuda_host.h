@@ -1,158 +1,116 @@
-// What kernels take from CUDA, by CUDA's names and with CUDA's results, for the host.
+// What src/cuda/device.cuh and enqueue.cuh give to kernels, for the host: the same names and the
+// same results, run by the emulator.
 #pragma once
 
-#include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "cuda_execution.h"
 
-// CUDA's names.
-#define __global__
-#define __device__
-#define __host__
-#define __constant__ static const
-#define __shared__ static  // one copy: kernels of clusters take dynamic shared memory
-#define __forceinline__ inline __attribute__((always_inline))
-#define __launch_bounds__(...)
-#define __grid_constant__
-#define __align__(n) alignas(n)
-#define threadIdx (::cuda_host::current->thread)
-#define blockIdx (::cuda_host::current->block)
-#define blockDim (::cuda_host::current->block_size)
-#define gridDim (::cuda_host::current->grid_size)
-constexpr int warpSize = 32;
+#define RMSNORM_KERNEL(most) void
+#define RMSNORM_DEVICE inline
+#define RMSNORM_ARGUMENT const
 
-inline void __syncthreads() { cuda_host::block_barrier(); }
-inline void __syncwarp(unsigned mask = ~0u) {
-  cuda_host::meet(cuda_host::Meeting::kWarp, mask, 0, cuda_host::current->lane);
+namespace rmsnorm::cuda {
+
+inline int thread() { return cuda_host::current->thread; }
+inline int threads() { return cuda_host::current->threads; }
+inline int64_t block() { return cuda_host::current->block; }
+
+inline void sync() { cuda_host::block_barrier(); }
+inline char* shared() { return cuda_host::current->shared; }
+
+template <class V>
+V shuffle_xor(V value, int mask) {
+  return cuda_host::shuffle(~0U, value, cuda_host::current->lane ^ mask);
 }
-
-template <class T>
-T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
+template <class V>
+V shuffle_up(V value, int by, int width) {
   const int lane = cuda_host::current->lane;
-  return cuda_host::shuffle(mask, value, lane / width * width + (source & (width - 1)));
-}
-template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32) {
-  const int lane = cuda_host::current->lane, other = lane ^ bits;
-  return cuda_host::shuffle(mask, value, other / width > lane / width ? lane : other);
-}
-template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned by, int width = 32) {
-  const int other = cuda_host::current->lane + int(by);
-  return cuda_host::shuffle(mask, value, cuda_host::in_group(other, width));
-}
-template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32) {
-  const int other = cuda_host::current->lane - int(by);
-  return cuda_host::shuffle(mask, value, cuda_host::in_group(other, width));
-}
-inline unsigned __ballot_sync(unsigned mask, int predicate) {
-  return unsigned(cuda_host::meet(cuda_host::Meeting::kVote, mask, predicate != 0, 0));
-}
-inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
-inline int __all_sync(unsigned mask, int predicate) {
-  return __ballot_sync(mask, predicate) == mask;
+  return cuda_host::shuffle(~0U, value, lane % width < by ? lane : lane - by);
 }
 
-struct alignas(8) uint2 {
-  unsigned x, y;
-};
-struct alignas(16) uint4 {
-  unsigned x, y, z, w;
-};
-struct alignas(8) float2 {
-  float x, y;
-};
-struct alignas(16) float4 {
-  float x, y, z, w;
-};
-struct alignas(16) double2 {
-  double x, y;
-};
-inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
-inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+inline int cluster_rank() { return cuda_host::current->cluster_rank; }
+inline void cluster_sync() {
+  cuda_host::cluster_arrive();
+  cuda_host::cluster_wait();
+}
+template <class V>
+V* remote(V* local, int rank) {
+  return static_cast<V*>(cuda_host::of_cluster(local, rank));
+}
+
+inline void wait_for_kernels_before() {}
+inline void allow_kernels_after() {}
+
+inline Words load16(const void* from) { return cuda_host::load<Words>(from); }
+inline void store16(void* to, Words v, bool) { cuda_host::store(to, v); }
+
+// The build forbids contraction.
+inline float add(float a, float b) { return a + b; }
+inline float multiply(float a, float b) { return a * b; }
+inline float divide(float a, float b) { return a / b; }
+inline float fused(float a, float b, float c) { return std::fma(a, b, c); }
+inline float square_root(float a) { return std::sqrt(a); }
+inline double add(double a, double b) { return a + b; }
+inline double multiply(double a, double b) { return a * b; }
+inline double divide(double a, double b) { return a / b; }
+inline double fused(double a, double b, double c) { return std::fma(a, b, c); }
+inline double square_root(double a) { return std::sqrt(a); }
 
 template <class To, class From>
-inline To __bits_as(From from) {
+To bits_as(From from) {
   static_assert(sizeof(To) == sizeof(From), "of one size");
   To to;
   std::memcpy(&to, &from, sizeof to);
   return to;
 }
-inline unsigned __float_as_uint(float v) { return __bits_as<unsigned>(v); }
-inline int __float_as_int(float v) { return __bits_as<int>(v); }
-inline float __uint_as_float(unsigned v) { return __bits_as<float>(v); }
-inline float __int_as_float(int v) { return __bits_as<float>(v); }
-inline long long __double_as_longlong(double v) { return __bits_as<long long>(v); }
-inline double __longlong_as_double(long long v) { return __bits_as<double>(v); }
-
-inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
-  return unsigned((uint64_t(high) << 32 | low) >> (shift & 31));
+inline uint32_t bits_of(float v) { return bits_as<uint32_t>(v); }
+inline float float_of(uint32_t bits) { return bits_as<float>(bits); }
+inline uint64_t bits_of(double v) { return bits_as<uint64_t>(v); }
+inline double double_of(uint64_t bits) { return bits_as<double>(bits); }
+inline uint32_t shifted(uint32_t low, uint32_t high, int shift) {
+  return uint32_t((uint64_t(high) << 32 | low) >> (shift & 31));
 }
-inline unsigned __funnelshift_l(unsigned low, unsigned high, unsigned shift) {
-  return unsigned((uint64_t(high) << 32 | low) << (shift & 31) >> 32);
+inline float to_float_truncated(double v) {
+  const float nearest = float(v);
+  return std::fabs(double(nearest)) > std::fabs(v) ? std::nextafter(nearest, 0.0f) : nearest;
 }
-inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
-  const uint64_t bytes = uint64_t(high) << 32 | low;
-  unsigned result = 0;
-  for (int i = 0; i < 4; ++i) {
-    const unsigned pick = selector >> 4 * i & 15, byte = bytes >> 8 * (pick & 7) & 255;
-    result |= (pick & 8 ? (byte & 128 ? 255u : 0u) : byte) << 8 * i;
-  }
-  return result;
-}
-
-// Each rounded once: the build forbids contraction.
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fsub_rn(float a, float b) { return a - b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline float __fdiv_rn(float a, float b) { return a / b; }
-inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
-inline float __fsqrt_rn(float a) { return std::sqrt(a); }
-inline float __frcp_rn(float a) { return 1 / a; }
-inline float __frsqrt_rn(float a) { return float(1 / std::sqrt(double(a))); }
-inline double __dadd_rn(double a, double b) { return a + b; }
-inline double __dsub_rn(double a, double b) { return a - b; }
-inline double __dmul_rn(double a, double b) { return a * b; }
-inline double __ddiv_rn(double a, double b) { return a / b; }
-inline double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }
-inline double __dsqrt_rn(double a) { return std::sqrt(a); }
-inline double __drcp_rn(double a) { return 1 / a; }
-inline float rsqrtf(float a) { return float(1 / std::sqrt(double(a))); }
-inline double rsqrt(double a) { return 1 / std::sqrt(a); }
-
-struct __half {
-  uint16_t bits;
-};
-struct __nv_bfloat16 {
-  uint16_t bits;
-};
 
 // A value in the 16 bits of a sign, an exponent and `fraction` bits, rounded once.
-inline uint16_t __narrow(double value, int fraction, int least_exponent, int infinity) {
-  if (value != value) return 0x7fff;
-  const uint16_t sign = std::signbit(value) ? 0x8000 : 0;
+inline uint32_t narrow(double value, int fraction, int least_exponent, int infinity) {
+  if (value != value) return 0x7FFF;
+  const uint32_t sign = std::signbit(value) ? 0x8000 : 0;
   const double magnitude = std::fabs(value);
   if (magnitude == 0) return sign;
-  if (std::isinf(magnitude)) return uint16_t(sign | infinity);
-  const int exponent = std::max(std::ilogb(magnitude), least_exponent);
+  if (std::isinf(magnitude)) return sign | uint32_t(infinity);
+  const int own = std::ilogb(magnitude), exponent = own < least_exponent ? least_exponent : own;
   const double steps = std::nearbyint(std::ldexp(magnitude, fraction - exponent));
   const int64_t bits = (int64_t(exponent - least_exponent) << fraction) + int64_t(steps);
-  return uint16_t(sign | (bits < infinity ? bits : infinity));
+  return sign | uint32_t(bits < infinity ? bits : infinity);
 }
-
-inline float __half2float(__half value) {
-  const int bits = value.bits & 0x7fff, exponent = bits >> 10, fraction = bits & 1023;
+inline uint32_t half_bits(float v) { return narrow(v, 10, -14, 0x7C00); }
+inline uint32_t bfloat16_bits(float v) { return narrow(v, 7, -126, 0x7F80); }
+inline uint32_t pack(Half, float low, float high) { return half_bits(high) << 16 | half_bits(low); }
+inline uint32_t pack(BFloat16, float low, float high) {
+  return bfloat16_bits(high) << 16 | bfloat16_bits(low);
+}
+inline float to_float(Half v) {
+  const int exponent = v.bits >> 10 & 31, fraction = v.bits & 1023;
   double magnitude =
       std::ldexp(exponent ? 1024 + fraction : fraction, (exponent ? exponent : 1) - 25);
   if (exponent == 31) magnitude = fraction ? NAN : INFINITY;
-  return float(value.bits & 0x8000 ? -magnitude : magnitude);
+  return float(v.bits & 0x8000 ? -magnitude : magnitude);
 }
-inline float __bfloat162float(__nv_bfloat16 value) {
-  return __uint_as_float(unsigned(value.bits) << 16);
+inline float to_float(BFloat16 v) { return float_of(uint32_t(v.bits) << 16); }
+
+// Runs the kernel at once.
+template <class Shape, class... Parameters, class... Arguments>
+std::string enqueue(void (*kernel)(Parameters...), const Shape& shape, void*,
+                    const Arguments&... arguments) {
+  const cuda_host::Launch launch{shape.blocks, shape.threads, shape.shared_bytes, shape.cluster};
+  return cuda_host::run(launch,
+                        [&] { kernel(static_cast<std::decay_t<Parameters>>(arguments)...); });
 }
-inline __half __double2half(double value) { return {__narrow(value, 10, -14, 0x7c00)}; }
-inline __half __float2half_rn(float value) { return __double2half(value); }
-inline __nv_bfloat16 __double2bfloat16(double value) { return {__narrow(value, 7, -126, 0x7f80)}; }
-inline __nv_bfloat16 __float2bfloat16_rn(float value) { return __double2bfloat16(value); }
+
+}  // namespace rmsnorm::cuda
