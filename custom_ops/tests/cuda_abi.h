@@ -18,5 +18,8 @@ const char* rmsnorm_cuda_test_run(const TestDevice* device, const TestProblem* t
 // A sentence about the launch, for tests of the plan alone.
 const char* rmsnorm_cuda_test_plan(const TestDevice* device, const TestProblem* t);
 
+// What the emulator says about a kernel of cuda_misuse.cc.
+const char* rmsnorm_cuda_test_misuse(const char* name);
+
 }  // extern "C"
 #pragma GCC visibility pop
