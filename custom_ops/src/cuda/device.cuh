@@ -106,6 +106,15 @@ RMSNORM_DEVICE Words load16(const void* from) {
   const uint4 v = *static_cast<const uint4*>(from);
   return {v.x, v.y, v.z, v.w};
 }
+// Of memory that nobody writes while the kernel runs.
+RMSNORM_DEVICE Words load16_constant(const void* from) {
+  const uint4 v = __ldg(static_cast<const uint4*>(from));
+  return {v.x, v.y, v.z, v.w};
+}
+// Asks for the line, and waits for nothing.
+RMSNORM_DEVICE void prefetch(const void* from) {
+  asm volatile("prefetch.global.L1 [%0];" ::"l"(__cvta_generic_to_global(from)));
+}
 RMSNORM_DEVICE void store16(void* to, Words v, bool streaming) {
   const uint4 value{v.word[0], v.word[1], v.word[2], v.word[3]};
   uint4* const target = static_cast<uint4*>(to);

@@ -1,0 +1,74 @@
+// The square sum of a row: in an order that its width and type fix.
+#pragma once
+
+#include "element.cuh"
+#include "pair.cuh"
+
+namespace rmsnorm::cuda {
+
+// Vectors that are added in S before the lanes move into a pair: in a row of one value, all
+// roundings of a lane go the same way (cpu/sum.h).
+constexpr int kVectorsPerBlock = 4;
+
+template <class T, class S>
+class SquareSum {
+ public:
+  // `index` counts the vectors of this thread.
+  RMSNORM_DEVICE void add(int index, const S* v) {
+    if (index % kVectorsPerBlock == 0) settle();
+#pragma unroll
+    for (int i = 0; i < kVector<T>; ++i) lane_[i] = fused(v[i], v[i], lane_[i]);
+  }
+
+  RMSNORM_DEVICE Pair<S> value() {
+    settle();
+    return total_;
+  }
+
+ private:
+  RMSNORM_DEVICE void settle() {
+#pragma unroll
+    for (int i = 0; i < kVector<T>; ++i) {
+      total_ = total(total_, Pair<S>{lane_[i], 0});
+      lane_[i] = 0;
+    }
+  }
+
+  Pair<S> total_ = {0, 0};
+  S lane_[kVector<T>] = {};
+};
+
+template <class S>
+RMSNORM_DEVICE Pair<S> across_lanes(Pair<S> sum, int lanes) {
+  for (int mask = lanes / 2; mask > 0; mask /= 2) {
+    sum = total(sum, Pair<S>{shuffle_xor(sum.high, mask), shuffle_xor(sum.low, mask)});
+  }
+  return sum;
+}
+
+// Shared memory that across_threads() uses: a partial sum of each warp, and that of the block.
+constexpr int kSumBytes = (kWarp + 1) * int(sizeof(Pair<double>));
+
+// The sum over `threads` threads (a power of two, those of a block if more than a warp) of each of
+// `blocks` blocks of a cluster; every one of them has it. After it, a block of a cluster waits for
+// the others before it ends.
+template <bool kCluster, class S>
+RMSNORM_DEVICE Pair<S> across_threads(Pair<S> sum, int threads, int blocks) {
+  sum = across_lanes(sum, threads < kWarp ? threads : kWarp);
+  if (threads > kWarp) {
+    Pair<S>* const partial = reinterpret_cast<Pair<S>*>(shared());
+    const int lane = thread() % kWarp, warps = threads / kWarp;
+    if (lane == 0) partial[thread() / kWarp] = sum;
+    sync();
+    sum = across_lanes(partial[lane % warps], warps);
+    if constexpr (kCluster) {
+      Pair<S>* const own = partial + kWarp;
+      if (thread() == 0) *own = sum;
+      cluster_sync();
+      sum = across_lanes(*remote(own, lane % blocks), blocks);
+    }
+  }
+  return sum;
+}
+
+}  // namespace rmsnorm::cuda
