@@ -37,7 +37,8 @@ class Emulated:
     """The kernels of the library ``rmsnorm_cuda_emulated``."""
 
     def __init__(self) -> None:
-        self._library = ctypes.CDLL(str(abi.build() / "librmsnorm_cuda_emulated.so"))
+        name = "rmsnorm_cuda_emulated"
+        self._library = ctypes.CDLL(str(abi.build(name) / f"lib{name}.so"))
         for name in ("run", "plan", "misuse"):
             getattr(self._library, f"rmsnorm_cuda_test_{name}").restype = ctypes.c_char_p
 

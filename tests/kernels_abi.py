@@ -48,8 +48,8 @@ def tool(name: str) -> str:
 
 
 @functools.cache
-def build() -> Path:
-    """Folder that holds both shared objects, compiled from this tree."""
+def build(target: str = "all") -> Path:
+    """Folder that holds the shared objects, compiled from this tree."""
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / ".lock").open("w") as lock:  # pytest-xdist: the first worker builds
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -57,7 +57,7 @@ def build() -> Path:
         configure += [f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", f"-DPython3_EXECUTABLE={sys.executable}"]
         # `make bench` builds here too, and may have ended halfway.
         configure += ["-DRMSNORM_TESTS=ON", "-DRMSNORM_BENCH=OFF"]
-        for command in (configure, [tool("cmake"), "--build", str(BUILD)]):
+        for command in (configure, [tool("cmake"), "--build", str(BUILD), "--target", target]):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 pytest.fail(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")

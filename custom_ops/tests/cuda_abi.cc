@@ -23,15 +23,6 @@ const char* with_problem(const TestDevice& d, const TestProblem& t, Body body) {
   return answer.c_str();
 }
 
-std::string to_text(const cuda::Plan& plan) {
-  constexpr const char* kPaths[] = {"rows", "cluster", "reread", "columns"};
-  return std::string(kPaths[int(plan.path)]) + " vector " + std::to_string(plan.vector) +
-         " threads " + std::to_string(plan.threads) + " vectors " + std::to_string(plan.vectors) +
-         " rows " + std::to_string(plan.rows) + " slices " + std::to_string(plan.slices) +
-         " cluster " + std::to_string(plan.cluster) + " blocks " + std::to_string(plan.blocks) +
-         " shared " + std::to_string(plan.shared_bytes);
-}
-
 }  // namespace
 
 const char* rmsnorm_cuda_test_run(const TestDevice* device, const TestProblem* t) {

@@ -44,6 +44,8 @@ inline void wait_for_kernels_before() {}
 inline void allow_kernels_after() {}
 
 inline Words load16(const void* from) { return cuda_host::load<Words>(from); }
+inline Words load16_constant(const void* from) { return load16(from); }
+inline void prefetch(const void*) {}
 inline void store16(void* to, Words v, bool) { cuda_host::store(to, v); }
 
 // The build forbids contraction.
@@ -57,6 +59,13 @@ inline double multiply(double a, double b) { return a * b; }
 inline double divide(double a, double b) { return a / b; }
 inline double fused(double a, double b, double c) { return std::fma(a, b, c); }
 inline double square_root(double a) { return std::sqrt(a); }
+
+// Exact here; on a device, within two units of 2^-23.
+inline float power_of_two_near(float a) { return std::exp2(a); }
+inline float reciprocal_near(float a) {
+  const float reciprocal = 1 / a;
+  return std::fabs(reciprocal) < 0x1p-126f ? std::copysign(0.0f, reciprocal) : reciprocal;
+}
 
 template <class To, class From>
 To bits_as(From from) {
