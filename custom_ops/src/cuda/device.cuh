@@ -132,6 +132,17 @@ RMSNORM_DEVICE double multiply(double a, double b) { return __dmul_rn(a, b); }
 RMSNORM_DEVICE double divide(double a, double b) { return __ddiv_rn(a, b); }
 RMSNORM_DEVICE double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
 RMSNORM_DEVICE double square_root(double a) { return __dsqrt_rn(a); }
+// 2^a and 1 / a within two units of 2^-23, subnormal results included in the first only.
+RMSNORM_DEVICE float power_of_two_near(float a) {
+  float power;
+  asm("ex2.approx.f32 %0, %1;" : "=f"(power) : "f"(a));
+  return power;
+}
+RMSNORM_DEVICE float reciprocal_near(float a) {
+  float reciprocal;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(a));
+  return reciprocal;
+}
 
 RMSNORM_DEVICE uint32_t bits_of(float v) { return __float_as_uint(v); }
 RMSNORM_DEVICE float float_of(uint32_t bits) { return __uint_as_float(bits); }

@@ -3,6 +3,7 @@
 
 #include "element.cuh"
 #include "pair.cuh"
+#include "plan.h"
 
 namespace rmsnorm::cuda {
 
@@ -13,19 +14,13 @@ constexpr int kVectorsPerBlock = 4;
 template <class T, class S>
 class SquareSum {
  public:
-  // `index` counts the vectors of this thread.
+  // `index` counts vectors since the last settle().
   RMSNORM_DEVICE void add(int index, const S* v) {
-    if (index % kVectorsPerBlock == 0) settle();
+    if (index > 0 && index % kVectorsPerBlock == 0) settle();
 #pragma unroll
     for (int i = 0; i < kVector<T>; ++i) lane_[i] = fused(v[i], v[i], lane_[i]);
   }
 
-  RMSNORM_DEVICE Pair<S> value() {
-    settle();
-    return total_;
-  }
-
- private:
   RMSNORM_DEVICE void settle() {
 #pragma unroll
     for (int i = 0; i < kVector<T>; ++i) {
@@ -34,6 +29,12 @@ class SquareSum {
     }
   }
 
+  RMSNORM_DEVICE Pair<S> value() {
+    settle();
+    return total_;
+  }
+
+ private:
   Pair<S> total_ = {0, 0};
   S lane_[kVector<T>] = {};
 };
@@ -46,8 +47,7 @@ RMSNORM_DEVICE Pair<S> across_lanes(Pair<S> sum, int lanes) {
   return sum;
 }
 
-// Shared memory that across_threads() uses: a partial sum of each warp, and that of the block.
-constexpr int kSumBytes = (kWarp + 1) * int(sizeof(Pair<double>));
+static_assert(kSumBytes == (kWarp + 1) * sizeof(Pair<double>), "what across_threads() uses");
 
 // The sum over `threads` threads (a power of two, those of a block if more than a warp) of each of
 // `blocks` blocks of a cluster; every one of them has it. After it, a block of a cluster waits for

@@ -12,8 +12,9 @@ RMSNORM_DEVICE int bytes_past_16(const void* address) {
 
 // The 16 bytes of low:high from byte `shift` on, 0 to 16.
 RMSNORM_DEVICE Words joined(const Words& low, const Words& high, int shift) {
-  uint32_t w[9] = {low.word[0],  low.word[1],  low.word[2],  low.word[3], high.word[0],
-                   high.word[1], high.word[2], high.word[3], 0};
+  uint32_t w[9] = {low.word[0],  low.word[1],  low.word[2],
+                   low.word[3],  high.word[0], high.word[1],
+                   high.word[2], high.word[3], 0};
 #pragma unroll
   for (int by = 4; by > 0; by /= 2) {
 #pragma unroll

@@ -1,0 +1,8 @@
+#include "rows_start.cuh"
+
+namespace rmsnorm::cuda {
+
+template std::string start_rows<double>(const Start&);
+template std::string start_cluster<double>(const Start&);
+
+}  // namespace rmsnorm::cuda
