@@ -1,7 +1,6 @@
 #include "cuda_abi.h"
 
-#include "../src/cuda/launch.h"
-#include "../src/cuda/plan.h"
+#include "../src/cuda/kernels.h"
 #include "cuda_execution.h"
 #include "test_problem.h"
 
@@ -23,6 +22,24 @@ const char* with_problem(const TestDevice& d, const TestProblem& t, Body body) {
   return answer.c_str();
 }
 
+std::string start(const Problem& p, Element scale_type, const cuda::Device& device) {
+  if (p.layout.items() == 0) return "";
+  const cuda::Plan plan = cuda::plan(p, device);
+  const auto choose = [&] {
+    switch (plan.path) {
+      case cuda::Path::kRows:
+        return cuda::rows;
+      case cuda::Path::kCluster:
+        return cuda::cluster;
+      case cuda::Path::kReread:
+        return cuda::reread;
+      default:
+        return cuda::columns;
+    }
+  };
+  return choose()(p, scale_type, plan, device, nullptr);
+}
+
 }  // namespace
 
 const char* rmsnorm_cuda_test_run(const TestDevice* device, const TestProblem* t) {
@@ -34,7 +51,7 @@ const char* rmsnorm_cuda_test_run(const TestDevice* device, const TestProblem* t
       cuda_host::allow(tensor, bytes);
     }
     cuda_host::allow(p.scale, p.layout.scale_elements * size_of(Element(t->scale_type)));
-    return cuda::launch(p, Element(t->scale_type), nullptr);
+    return start(p, Element(t->scale_type), cuda_host::device);
   });
 }
 

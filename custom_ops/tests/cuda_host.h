@@ -9,6 +9,7 @@
 
 #define RMSNORM_KERNEL(most) void
 #define RMSNORM_DEVICE inline
+#define RMSNORM_CALLED
 #define RMSNORM_ARGUMENT const
 
 namespace rmsnorm::cuda {

@@ -55,7 +55,7 @@ class Pass {
       if constexpr (F == Form::kSkip) {
         if (task_.sum) store(task_.sum, held[j].value(), spot);
       }
-      store(task_.y, held[j].result(task_, spot, reciprocal), spot);
+      store(task_.y, held[j].result(task_, spot, &reciprocal, 0), spot);
     }
   }
 

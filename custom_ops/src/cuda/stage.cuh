@@ -40,7 +40,9 @@ class Held {
   // The residual sum.
   RMSNORM_DEVICE const Words& value() const { return value_; }
 
-  RMSNORM_DEVICE Words result(const Task<S>& task, const Spot& spot, Pair<S> reciprocal) const {
+  // Of element i, reciprocal[i * step].
+  RMSNORM_DEVICE Words result(const Task<S>& task, const Spot& spot, const Pair<S>* reciprocal,
+                              int step) const {
     S v[kCount], scale[kCount];
     load_scale<kCount>(task, spot, scale);
     if constexpr (F == Form::kPreGated) {
@@ -50,7 +52,7 @@ class Held {
       unpack<T>(value_, v);
     }
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) v[i] = times(v[i], reciprocal);
+    for (int i = 0; i < kCount; ++i) v[i] = times(v[i], reciprocal[i * step]);
     round(task.normalized, v);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) v[i] = multiply(v[i], scale[i]);
