@@ -27,5 +27,8 @@ def on_devices(test, *devices):
     return copy
 
 
-test_any_axes_and_any_scale = on_devices(test_kernels.test_any_axes_and_any_scale, "sm_90")
-test_bits_of_a_column_do_not_depend_on_those_beside_it = on_devices(test_kernel_bits.test_bits_of_a_column_do_not_depend_on_those_beside_it, "sm_90")
+ALL = ("sm_75", "sm_90")
+for module in (test_kernels, test_kernel_bits):
+    for name, test in list(vars(module).items()):
+        if name.startswith("test_") and any(m.args[0] == "isa" for m in getattr(test, "pytestmark", [])):
+            globals()[name] = on_devices(test, *ALL)

@@ -23,8 +23,8 @@ struct Fiber : View {
   unsigned mask = 0;
   uint64_t brought = 0, result = 0;
   int source = 0;
-  int arrivals = 0;     // at barriers of the cluster
-  bool waiting = true;  // between arrival and wait it is false
+  int phase = 0;         // of the cluster's barrier, when this thread arrived
+  bool arrived = false;  // there, and has not waited yet
   bool started = false;
   jmp_buf place;
   ucontext_t context;
@@ -40,6 +40,9 @@ std::string failure;
 Launch launch;
 int64_t first_block;  // of the cluster that runs
 std::vector<char*> shared;
+std::vector<unsigned> meeting;  // lanes of every warp that wait for others of it
+std::vector<int> at_barrier;    // threads of every block
+int at_cluster_barrier, cluster_phase;
 
 struct Range {
   uintptr_t begin, end;
@@ -98,9 +101,9 @@ void live() {
   }
 }
 
-Fiber& lane_of(const Fiber& fiber, int lane) {
-  const int index = fiber.cluster_rank * launch.threads + fiber.thread / kWarp * kWarp;
-  return *fibers[size_t(index + lane)];
+// Index of the first thread of its warp.
+size_t warp_of(const Fiber& fiber) {
+  return size_t(fiber.cluster_rank * launch.threads + fiber.thread / kWarp * kWarp);
 }
 
 int lanes_of(const Fiber& fiber) {
@@ -110,27 +113,17 @@ int lanes_of(const Fiber& fiber) {
 
 template <class Body>
 void each_lane(unsigned mask, Body body) {
-  for (int lane = 0; lane < kWarp; ++lane) {
-    if (mask >> lane & 1) body(lane);
-  }
+  for (; mask; mask &= mask - 1) body(__builtin_ctz(mask));
 }
 
-// Threads of whole blocks whose state is `from`, all others aside; they become ready.
+// Threads [begin, end) that wait there go on.
 void release(int begin, int end, State from) {
   for (int i = begin; i < end; ++i) {
-    if (fibers[size_t(i)]->state != from) return;
+    if (fibers[size_t(i)]->state == from) fibers[size_t(i)]->state = State::kReady;
   }
-  for (int i = begin; i < end; ++i) fibers[size_t(i)]->state = State::kReady;
 }
 
 int all_threads() { return launch.threads * launch.cluster; }
-
-bool all_arrived(int arrivals) {
-  for (int i = 0; i < all_threads(); ++i) {
-    if (fibers[size_t(i)]->arrivals < arrivals) return false;
-  }
-  return true;
-}
 
 // The first thread that waits for ever, and who lets it wait.
 std::string deadlock() {
@@ -208,8 +201,7 @@ void prepare(int index) {
   fiber.cluster_size = launch.cluster;
   fiber.shared = shared[size_t(rank)];
   fiber.state = State::kReady;
-  fiber.arrivals = 0;
-  fiber.waiting = true;
+  fiber.arrived = false;
 }
 
 std::string check(const Launch& l) {
@@ -242,6 +234,9 @@ std::string run(const Launch& asked, const std::function<void()>& kernel) {
   for (first_block = 0; first_block < launch.blocks; first_block += launch.cluster) {
     for (const auto& block : memory) block->forget();
     for (int i = 0; i < all_threads(); ++i) prepare(i);
+    meeting.assign(size_t(all_threads()), 0);
+    at_barrier.assign(size_t(launch.cluster), 0);
+    at_cluster_barrier = cluster_phase = 0;
     run_cluster();
     for (const auto& block : memory) {
       if (failure.empty() && !block->is_whole()) {
@@ -277,57 +272,54 @@ uint64_t meet(Meeting kind, unsigned mask, uint64_t bits, int source) {
   own.brought = bits;
   own.source = source;
   own.state = State::kMeets;
-  bool all = true;
-  each_lane(mask, [&](int lane) {
-    const Fiber& other = lane_of(own, lane);
-    if (other.state == State::kDone) fail("meets a lane that has returned" + text());
-    if (other.state != State::kMeets) {
-      all = false;
-    } else if (other.kind != kind || other.mask != mask) {
-      fail("meets lane " + std::to_string(lane) + text() + ", which is elsewhere");
-    }
-  });
-  if (!all) {
+  const size_t warp = warp_of(own);
+  unsigned& waiting = meeting[warp];
+  waiting |= 1u << own.lane;
+  if ((waiting & mask) != mask) {
     leave();
     return own.result;
   }
+  waiting &= ~mask;
   uint64_t votes = 0;
   each_lane(mask, [&](int lane) {
-    if (lane_of(own, lane).brought) votes |= uint64_t(1) << lane;
+    const Fiber& other = *fibers[warp + size_t(lane)];
+    if (other.kind != kind || other.mask != mask) {
+      fail("meets lane " + std::to_string(lane) + text() + ", which is elsewhere");
+    }
+    if (other.brought) votes |= uint64_t(1) << lane;
   });
   each_lane(mask, [&](int lane) {
-    Fiber& other = lane_of(own, lane);
-    other.result = kind == Meeting::kVote ? votes : lane_of(own, other.source).brought;
+    Fiber& other = *fibers[warp + size_t(lane)];
+    other.result = kind == Meeting::kVote ? votes : fibers[warp + size_t(other.source)]->brought;
     other.state = State::kReady;
   });
   return own.result;
 }
 
 void block_barrier() {
-  Fiber& own = self();
-  own.state = State::kBlockBarrier;
-  const int begin = own.cluster_rank * launch.threads;
+  const int rank = self().cluster_rank, begin = rank * launch.threads;
+  int& waiting = at_barrier[size_t(rank)];
+  if (++waiting < launch.threads) return wait(State::kBlockBarrier);
+  waiting = 0;
   release(begin, begin + launch.threads, State::kBlockBarrier);
-  if (own.state != State::kReady) leave();
 }
 
 void cluster_arrive() {
   Fiber& own = self();
-  if (!own.waiting) fail("arrives twice at a barrier of its cluster");
-  own.waiting = false;
-  ++own.arrivals;
-  if (!all_arrived(own.arrivals)) return;
-  for (int i = 0; i < all_threads(); ++i) {
-    Fiber& other = *fibers[size_t(i)];
-    if (other.state == State::kClusterBarrier) other.state = State::kReady;
-  }
+  if (own.arrived) fail("arrives twice at a barrier of its cluster");
+  own.arrived = true;
+  own.phase = cluster_phase;
+  if (++at_cluster_barrier < all_threads()) return;
+  at_cluster_barrier = 0;
+  ++cluster_phase;
+  release(0, all_threads(), State::kClusterBarrier);
 }
 
 void cluster_wait() {
   Fiber& own = self();
-  if (own.waiting) fail("waits at a barrier of its cluster where it has not arrived");
-  own.waiting = true;
-  if (!all_arrived(own.arrivals)) wait(State::kClusterBarrier);
+  if (!own.arrived) fail("waits at a barrier of its cluster where it has not arrived");
+  own.arrived = false;
+  if (own.phase == cluster_phase) wait(State::kClusterBarrier);
 }
 
 void* of_cluster(const void* at, int rank) {
