@@ -1,40 +1,12 @@
 // The scale, of any type, in the stash type.
 #pragma once
 
-#include "task.cuh"
 #include "vector.cuh"
 
 namespace rmsnorm::cuda {
 
-// kCount elements from `at` on, of which `count` exist.
-template <class E, int kCount, class S>
-RMSNORM_DEVICE void load_scale_of(const void* scale, int64_t at, int count, S* v) {
-  constexpr int kPiece = kVector<E> < kCount ? kVector<E> : kCount;
-#pragma unroll
-  for (int i = 0; i < kCount; i += kPiece) {
-    const int left = count - i;
-    if (left <= 0) continue;
-    S piece[kVector<E>];
-    unpack<E>(
-        load_anywhere<true>(static_cast<const E*>(scale) + at + i, left < kPiece ? left : kPiece),
-        piece);
-#pragma unroll
-    for (int k = 0; k < kPiece; ++k) v[i + k] = piece[k];
-  }
-}
-
-// One element at a time: for what no model has.
-template <int kCount, class S>
-RMSNORM_DEVICE void load_doubles(const double* scale, int count, int step, S* v) {
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    if (i < count) v[i] = S(scale[i * step]);
-  }
-}
-
 template <class S>
 RMSNORM_DEVICE S scale_at(const void* scale, Element type, int64_t at) {
-  S v;
   switch (type) {
     case Element::kFloat16:
       return S(to_float(static_cast<const Half*>(scale)[at]));
@@ -47,32 +19,35 @@ RMSNORM_DEVICE S scale_at(const void* scale, Element type, int64_t at) {
   }
 }
 
+// kCount elements from `at` on, of which `count` exist, or one for all of them. Null means ones.
 template <int kCount, class S>
-RMSNORM_DEVICE void load_scale(const Task<S>& task, const Spot& spot, S* v) {
-  if (!task.scale || task.scale_step == 0) {
-    const S same = task.scale ? scale_at<S>(task.scale, task.scale_type, spot.scale) : S(1);
+RMSNORM_DEVICE void load_scale(const void* scale, Element type, int64_t at, int step, int count,
+                               S* v) {
+  const S same = scale && step == 0 ? scale_at<S>(scale, type, at) : S(1);
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) v[i] = same;
-    return;
-  }
-  switch (task.scale_type) {
-    case Element::kFloat16:
-      return load_scale_of<Half, kCount>(task.scale, spot.scale, spot.left, v);
-    case Element::kBFloat16:
-      return load_scale_of<BFloat16, kCount>(task.scale, spot.scale, spot.left, v);
-    case Element::kFloat32:
-      return load_scale_of<float, kCount>(task.scale, spot.scale, spot.left, v);
-    case Element::kFloat64:
-      return load_doubles<kCount>(static_cast<const double*>(task.scale) + spot.scale, spot.left, 1,
-                                  v);
+  for (int i = 0; i < kCount; ++i) {
+    v[i] = scale && step != 0 && i < count ? scale_at<S>(scale, type, at + i) : same;
   }
 }
 
-// One request of 64 bytes or less, for the vectors of this thread.
-template <class S>
-RMSNORM_DEVICE void prefetch_scale(const Task<S>& task, const Spot& spot) {
-  if (!task.scale || spot.left <= 0) return;
-  prefetch(static_cast<const char*>(task.scale) + spot.scale * size_of(task.scale_type));
+template <class E, class T, class S>
+RMSNORM_DEVICE void load_aligned_scale_of(const void* scale, int64_t at, S* v) {
+  const E* const from = static_cast<const E*>(scale) + at;
+#pragma unroll
+  for (int i = 0; i < kVector<T>; i += kVector<E>) unpack<E>(load16_constant(from + i), v + i);
+}
+
+// A whole vector of a scale that is of type T or S and begins at 16 bytes.
+template <class T, class S>
+RMSNORM_DEVICE void load_aligned_scale(const void* scale, bool is_stash, int64_t at, S* v) {
+  if (!scale) {
+#pragma unroll
+    for (int i = 0; i < kVector<T>; ++i) v[i] = 1;
+  } else if (sizeof(T) == sizeof(S) || is_stash) {
+    load_aligned_scale_of<S, T>(scale, at, v);
+  } else {
+    load_aligned_scale_of<T, T>(scale, at, v);
+  }
 }
 
 }  // namespace rmsnorm::cuda
