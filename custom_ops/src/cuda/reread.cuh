@@ -3,6 +3,7 @@
 // threads add the same vectors.
 #pragma once
 
+#include "choose.h"
 #include "enqueue.cuh"
 #include "scale.cuh"
 #include "share.cuh"
@@ -26,7 +27,7 @@ RMSNORM_DEVICE void store_at(const Task<S>& task, const Share& share, void* tens
 }
 
 template <class T, class S, Form F>
-RMSNORM_KERNEL(1024)
+RMSNORM_KERNEL((kMostThreads<T, S>))
 reread_rows(RMSNORM_ARGUMENT Task<S> task) {
   allow_kernels_after();
   const Share share = share_of(task);
@@ -39,27 +40,19 @@ reread_rows(RMSNORM_ARGUMENT Task<S> task) {
   Held<T, S, F> held;
   SquareSum<T, S> sum;
 #pragma unroll 1
-  for (int64_t from = 0; from < steps; from += kVectorsPerBlock) {
-    Words x[kVectorsPerBlock], second[kVectorsPerBlock];
-    int left[kVectorsPerBlock];
-#pragma unroll
-    for (int j = 0; j < kVectorsPerBlock; ++j) {
-      const Spot spot = spot_at(from + j);
-      left[j] = spot.left;
-      x[j] = load_at<T>(task, task.x, spot);
-      if constexpr (F == Form::kSkip || F == Form::kPreGated) {
-        second[j] = load_at<T>(task, task.second, spot);
-      }
+  for (int64_t j = 0; j < steps; ++j) {
+    const Spot spot = spot_at(j);
+    const Words x = load_at<T>(task, task.x, spot);
+    Words second{};
+    if constexpr (F == Form::kSkip || F == Form::kPreGated) {
+      second = load_at<T>(task, task.second, spot);
     }
+    S v[kVector<T>];
+    held.take(x, second, v);
 #pragma unroll
-    for (int j = 0; j < kVectorsPerBlock; ++j) {
-      S v[kVector<T>];
-      held.take(x[j], second[j], v);
-#pragma unroll
-      for (int i = 0; i < kVector<T>; ++i) v[i] = i < left[j] ? v[i] : S(0);
-      sum.add(j, v);
-    }
-    sum.settle();
+    for (int i = 0; i < kVector<T>; ++i) v[i] = i < spot.left ? v[i] : S(0);
+    sum.add(0, v);
+    if (j % kVectorsPerBlock == kVectorsPerBlock - 1) sum.settle();
   }
   const Pair<S> reciprocal = reciprocal_for(task, share, sum.value());
 #pragma unroll 1

@@ -5,17 +5,16 @@
 
 namespace rmsnorm::cuda {
 
-template <class S>
-RMSNORM_DEVICE S scale_at(const void* scale, Element type, int64_t at) {
-  switch (type) {
-    case Element::kFloat16:
-      return S(to_float(static_cast<const Half*>(scale)[at]));
-    case Element::kBFloat16:
-      return S(to_float(static_cast<const BFloat16*>(scale)[at]));
-    case Element::kFloat32:
-      return S(static_cast<const float*>(scale)[at]);
-    default:
-      return S(static_cast<const double*>(scale)[at]);
+RMSNORM_DEVICE float number_of(Half v) { return to_float(v); }
+RMSNORM_DEVICE float number_of(BFloat16 v) { return to_float(v); }
+RMSNORM_DEVICE float number_of(float v) { return v; }
+RMSNORM_DEVICE double number_of(double v) { return v; }
+
+template <int kCount, class E, class S>
+RMSNORM_DEVICE void load_scale_of(const E* scale, int step, int count, S* v) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    if (i < count) v[i] = S(number_of(scale[i * step]));
   }
 }
 
@@ -23,10 +22,18 @@ RMSNORM_DEVICE S scale_at(const void* scale, Element type, int64_t at) {
 template <int kCount, class S>
 RMSNORM_DEVICE void load_scale(const void* scale, Element type, int64_t at, int step, int count,
                                S* v) {
-  const S same = scale && step == 0 ? scale_at<S>(scale, type, at) : S(1);
 #pragma unroll
-  for (int i = 0; i < kCount; ++i) {
-    v[i] = scale && step != 0 && i < count ? scale_at<S>(scale, type, at + i) : same;
+  for (int i = 0; i < kCount; ++i) v[i] = 1;
+  if (!scale) return;
+  switch (type) {
+    case Element::kFloat16:
+      return load_scale_of<kCount>(static_cast<const Half*>(scale) + at, step, count, v);
+    case Element::kBFloat16:
+      return load_scale_of<kCount>(static_cast<const BFloat16*>(scale) + at, step, count, v);
+    case Element::kFloat32:
+      return load_scale_of<kCount>(static_cast<const float*>(scale) + at, step, count, v);
+    case Element::kFloat64:
+      return load_scale_of<kCount>(static_cast<const double*>(scale) + at, step, count, v);
   }
 }
 
