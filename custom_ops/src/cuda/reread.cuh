@@ -11,8 +11,8 @@
 
 namespace rmsnorm::cuda {
 
-template <class T, class S>
-RMSNORM_DEVICE Words load_at(const Task<S>& task, const void* tensor, const Spot& spot) {
+template <class T>
+RMSNORM_DEVICE Words load_at(const void* tensor, const Spot& spot) {
   if (spot.left <= 0) return Words{};
   return load_anywhere<false>(static_cast<const T*>(tensor) + spot.x, spot.left);
 }
@@ -42,10 +42,10 @@ reread_rows(RMSNORM_ARGUMENT Task<S> task) {
 #pragma unroll 1
   for (int64_t j = 0; j < steps; ++j) {
     const Spot spot = spot_at(j);
-    const Words x = load_at<T>(task, task.x, spot);
+    const Words x = load_at<T>(task.x, spot);
     Words second{};
     if constexpr (F == Form::kSkip || F == Form::kPreGated) {
-      second = load_at<T>(task, task.second, spot);
+      second = load_at<T>(task.second, spot);
     }
     S v[kVector<T>];
     held.take(x, second, v);
@@ -58,9 +58,9 @@ reread_rows(RMSNORM_ARGUMENT Task<S> task) {
 #pragma unroll 1
   for (int64_t j = 0; j < steps; ++j) {
     const Spot spot = spot_at(j);
-    const Words x = load_at<T>(task, task.x, spot);
+    const Words x = load_at<T>(task.x, spot);
     Words second{};
-    if constexpr (F != Form::kPlain) second = load_at<T>(task, task.second, spot);
+    if constexpr (F != Form::kPlain) second = load_at<T>(task.second, spot);
     S v[kVector<T>], scale[kVector<T>];
     load_scale<kVector<T>>(task.scale, task.scale_type, spot.scale, task.scale_step, spot.left,
                            scale);
@@ -68,7 +68,7 @@ reread_rows(RMSNORM_ARGUMENT Task<S> task) {
     if constexpr (F == Form::kSkip) {
       if (task.sum) store_at<T>(task, share, task.sum, held.value(), spot);
     }
-    store_at<T>(task, share, task.y, held.result(task.rounding, scale, reciprocal), spot);
+    store_at<T>(task, share, task.y, held.result(task.rounding, scale, &reciprocal, 0), spot);
   }
   if (task.is_cluster) cluster_sync();
 }

@@ -53,7 +53,7 @@ hold_rows(RMSNORM_ARGUMENT Task<S> task) {
     if constexpr (F == Form::kSkip) {
       if (task.sum) store16(const_cast<Words*>(at(task.sum, j)), held[j].value(), task.streaming);
     }
-    store16(const_cast<Words*>(at(task.y, j)), held[j].result(task.rounding, scale, reciprocal),
+    store16(const_cast<Words*>(at(task.y, j)), held[j].result(task.rounding, scale, &reciprocal, 0),
             task.streaming);
   }
   if (task.is_cluster) cluster_sync();

@@ -11,10 +11,10 @@ RMSNORM_DEVICE float number_of(float v) { return v; }
 RMSNORM_DEVICE double number_of(double v) { return v; }
 
 template <int kCount, class E, class S>
-RMSNORM_DEVICE void load_scale_of(const E* scale, int step, int count, S* v) {
+RMSNORM_DEVICE void load_scale_of(const E* scale, int count, S* v) {
 #pragma unroll
   for (int i = 0; i < kCount; ++i) {
-    if (i < count) v[i] = S(number_of(scale[i * step]));
+    if (i < count) v[i] = S(number_of(scale[i]));
   }
 }
 
@@ -25,15 +25,21 @@ RMSNORM_DEVICE void load_scale(const void* scale, Element type, int64_t at, int 
 #pragma unroll
   for (int i = 0; i < kCount; ++i) v[i] = 1;
   if (!scale) return;
+  if (step == 0) {
+    load_scale<1>(scale, type, at, 1, 1, v);
+#pragma unroll
+    for (int i = 1; i < kCount; ++i) v[i] = v[0];
+    return;
+  }
   switch (type) {
     case Element::kFloat16:
-      return load_scale_of<kCount>(static_cast<const Half*>(scale) + at, step, count, v);
+      return load_scale_of<kCount>(static_cast<const Half*>(scale) + at, count, v);
     case Element::kBFloat16:
-      return load_scale_of<kCount>(static_cast<const BFloat16*>(scale) + at, step, count, v);
+      return load_scale_of<kCount>(static_cast<const BFloat16*>(scale) + at, count, v);
     case Element::kFloat32:
-      return load_scale_of<kCount>(static_cast<const float*>(scale) + at, step, count, v);
+      return load_scale_of<kCount>(static_cast<const float*>(scale) + at, count, v);
     case Element::kFloat64:
-      return load_scale_of<kCount>(static_cast<const double*>(scale) + at, step, count, v);
+      return load_scale_of<kCount>(static_cast<const double*>(scale) + at, count, v);
   }
 }
 

@@ -45,7 +45,9 @@ class Held {
   // The residual sum.
   RMSNORM_DEVICE const Words& value() const { return value_; }
 
-  RMSNORM_DEVICE Words result(const Rounding& rounding, const S* scale, Pair<S> reciprocal) const {
+  // Element i is multiplied by reciprocal[i * step].
+  RMSNORM_DEVICE Words result(const Rounding& rounding, const S* scale, const Pair<S>* reciprocal,
+                              int step) const {
     S v[kCount];
     if constexpr (F == Form::kPreGated) {
 #pragma unroll
@@ -54,7 +56,7 @@ class Held {
       unpack<T>(value_, v);
     }
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) v[i] = times(v[i], reciprocal);
+    for (int i = 0; i < kCount; ++i) v[i] = times(v[i], reciprocal[i * step]);
     if (rounding.after_normalizing) round(rounding.normalized, v);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) v[i] = multiply(v[i], scale[i]);

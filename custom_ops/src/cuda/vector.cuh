@@ -40,6 +40,19 @@ RMSNORM_DEVICE Words load_anywhere(const T* from, int count) {
   return joined(low, high, shift);
 }
 
+// The first of a vector of zeros.
+template <class T>
+RMSNORM_DEVICE Words load_element(const T* from) {
+  if constexpr (sizeof(T) == 8) {
+    const uint64_t bits = *reinterpret_cast<const uint64_t*>(from);
+    return {uint32_t(bits), uint32_t(bits >> 32), 0, 0};
+  } else if constexpr (sizeof(T) == 4) {
+    return {*reinterpret_cast<const uint32_t*>(from), 0, 0, 0};
+  } else {
+    return {*reinterpret_cast<const uint16_t*>(from), 0, 0, 0};
+  }
+}
+
 template <class T>
 RMSNORM_DEVICE void store_element(T* to, const Words& v, int i) {
   if constexpr (sizeof(T) == 8) {
