@@ -24,13 +24,11 @@ const char* with_problem(const TestDevice& d, const TestProblem& t, Body body) {
 
 std::string start(const Problem& p, Element scale_type, const cuda::Device& device) {
   if (p.layout.items() == 0) return "";
-  const cuda::Plan plan = cuda::plan(p, device);
+  const cuda::Plan plan = cuda::plan(p, scale_type, device);
   const auto choose = [&] {
     switch (plan.path) {
       case cuda::Path::kRows:
         return cuda::rows;
-      case cuda::Path::kCluster:
-        return cuda::cluster;
       case cuda::Path::kReread:
         return cuda::reread;
       default:
@@ -56,6 +54,7 @@ const char* rmsnorm_cuda_test_run(const TestDevice* device, const TestProblem* t
 }
 
 const char* rmsnorm_cuda_test_plan(const TestDevice* device, const TestProblem* t) {
-  return with_problem(*device, *t,
-                      [&](const Problem& p) { return to_text(cuda::plan(p, cuda_host::device)); });
+  return with_problem(*device, *t, [&](const Problem& p) {
+    return to_text(cuda::plan(p, Element(t->scale_type), cuda_host::device));
+  });
 }

@@ -9,8 +9,9 @@
 #pragma once
 
 #include "enqueue.cuh"
-#include "stage.cuh"
+#include "scale.cuh"
 #include "sum.cuh"
+#include "task.cuh"
 
 namespace rmsnorm::cuda {
 
@@ -104,7 +105,11 @@ class Tile {
         if (!has(own, round, i)) continue;
         const Spot spot = spot_of(own, round, i);
         if (F == Form::kSkip && task.sum) store(task.sum, held_[i].value(), spot);
-        store(task.y, held_[i].result(task, spot, reciprocal, kIsWide ? 1 : 0), spot);
+        S scale[kVector<T>];
+        load_scale<kVector<T>>(task.scale, task.scale_type, spot.scale, task.scale_step, kElements,
+                               scale);
+        const int step = kIsWide ? 1 : 0;
+        store(task.y, held_[i].result(task.rounding, scale, reciprocal, step), spot);
       }
     }
   }
@@ -166,7 +171,7 @@ class Tile {
 #pragma unroll
       for (int i = first; i < first + kChain; ++i) {
         S v[kVector<T>];
-        held_[i].take(x[i], second[i], kElements, v);
+        held_[i].take(x[i], second[i], v);
 #pragma unroll
         for (int e = 0; e < kElements; ++e) chain[e] = fused(v[e], v[e], chain[e]);
       }

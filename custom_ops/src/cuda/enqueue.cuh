@@ -23,6 +23,11 @@ struct Shape {
 
 namespace rmsnorm::cuda {
 
+inline std::string said(cudaError_t error) {
+  cudaGetLastError();  // or the next launch of anybody would report it
+  return std::string(cudaGetErrorName(error)) + ": " + cudaGetErrorString(error);
+}
+
 // Empty, or what CUDA said.
 template <class... Parameters, class... Arguments>
 std::string enqueue(void (*kernel)(Parameters...), const Shape& shape, void* stream,
@@ -31,7 +36,7 @@ std::string enqueue(void (*kernel)(Parameters...), const Shape& shape, void* str
   if (shape.shared_bytes > kAlwaysThere) {
     const cudaError_t error = cudaFuncSetAttribute(
         kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.shared_bytes);
-    if (error != cudaSuccess) return cudaGetErrorString(error);
+    if (error != cudaSuccess) return said(error);
   }
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(unsigned(shape.blocks));
@@ -51,9 +56,7 @@ std::string enqueue(void (*kernel)(Parameters...), const Shape& shape, void* str
     overlap.val.programmaticStreamSerializationAllowed = 1;
   }
   const cudaError_t error = cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
-  if (error == cudaSuccess) return "";
-  cudaGetLastError();  // or the next launch of anybody would report it
-  return std::string(cudaGetErrorName(error)) + ": " + cudaGetErrorString(error);
+  return error == cudaSuccess ? "" : said(error);
 }
 
 }  // namespace rmsnorm::cuda

@@ -9,8 +9,6 @@ namespace rmsnorm::cuda {
 
 std::string rows(const Problem& problem, Element scale_type, const Plan& plan, const Device& device,
                  void* stream);
-std::string cluster(const Problem& problem, Element scale_type, const Plan& plan,
-                    const Device& device, void* stream);
 std::string reread(const Problem& problem, Element scale_type, const Plan& plan,
                    const Device& device, void* stream);
 std::string columns(const Problem& problem, Element scale_type, const Plan& plan,

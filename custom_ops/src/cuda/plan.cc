@@ -12,8 +12,8 @@ constexpr int kWarp = 32;
 constexpr int kBlock = 256;
 
 // Threads and vectors of 16 bytes of each, for rows of so many vectors. Half as many vectors of
-// each thread where it holds two tensors, or wider numbers, because 64 registers are all that a
-// thread of 1024 has. Not measured here yet.
+// each thread where two tensors are read, because 64 registers are all that a thread of 1024 has.
+// Not measured here yet.
 struct Step {
   int row_vectors;
   int threads;
@@ -39,31 +39,31 @@ constexpr int kMostBlocks = 8;
 // 4096 on. Fewer than half of the processors have work then. Not measured here yet.
 constexpr int64_t kSlicedElements = 4096;
 
-bool is_sixteen_aligned(const Problem& p) {
-  const int64_t size = size_of(p.type);
-  uintptr_t all = 0;
+bool has_whole_steps(const Walk& walk, const int64_t* steps, int64_t size) {
+  bool whole = true;
+  for (int d = 0; d < walk.rank; ++d) whole &= walk.size[d] == 1 || steps[d] * size % 16 == 0;
+  return whole;
+}
+
+// Whether every vector, of the scale too, is 16 aligned bytes.
+bool is_whole(const Problem& p, Element scale_type) {
+  const Layout& layout = p.layout;
+  const int64_t size = size_of(p.type), scale_size = size_of(scale_type);
+  uintptr_t all = uintptr_t(layout.inner * size);
   for (const void* tensor :
-       {p.x, p.second, static_cast<const void*>(p.y), static_cast<const void*>(p.sum)}) {
+       {p.x, p.second, p.scale, static_cast<const void*>(p.y), static_cast<const void*>(p.sum)}) {
     all |= reinterpret_cast<uintptr_t>(tensor);
   }
-  for (const Walk* walk : {&p.layout.kept, &p.layout.reduced}) {
-    for (int d = 0; d < walk->rank; ++d) {
-      if (walk->size[d] > 1) all |= uintptr_t(walk->x[d] * size);
-    }
-  }
-  return all % 16 == 0;
+  const bool scale_fits = layout.inner_scale == 1 &&
+                          (scale_type == p.type || scale_type == p.settings.stash) &&
+                          has_whole_steps(layout.kept, layout.kept.scale, scale_size);
+  return layout.reduced.count == 1 && all % 16 == 0 && (!p.scale || scale_fits) &&
+         has_whole_steps(layout.kept, layout.kept.x, size);
 }
 
-// Which vectors are held twice: two tensors, or numbers of twice the size.
-bool holds_two(const Problem& p) {
-  const bool in_stash = size_of(p.type) != size_of(p.settings.stash);
-  return p.form == Form::kGated || (p.form == Form::kPreGated && in_stash);
-}
-
-// As in cpu/stage.h: what models have.
-bool is_common(const Problem& p) {
-  const int64_t size = size_of(p.type), stash = size_of(p.settings.stash);
-  return size <= stash && stash <= 2 * size;
+// What rows are held in registers for.
+bool has_held_stash(const Problem& p) {
+  return (p.type == Element::kFloat64) == (p.settings.stash == Element::kFloat64);
 }
 
 bool is_in_place(const Problem& p) {
@@ -77,47 +77,43 @@ int power_of_two_from(int64_t least) {
   return power;
 }
 
-// Threads, vectors and cluster by the width alone: they make the order of the sum.
-void divide_row(const Problem& p, const Device& device, int64_t row_vectors, Plan* plan) {
-  const bool common = is_common(p), two = holds_two(p), clusters = device.arch >= kCluster;
-  plan->vectors = 1;
-  if (row_vectors <= kWarp || !common) {
-    plan->threads = power_of_two_from(std::min<int64_t>(row_vectors, kMostThreads));
-    if (row_vectors > kMostThreads) plan->path = Path::kReread;
-    return;
+// Threads, vectors and cluster by the width, type and form: they make the order of the sum. False
+// where registers do not hold the row.
+bool divide_row(const Problem& p, const Device& device, int64_t row_vectors, Plan* plan) {
+  const bool clusters = device.arch >= kCluster;
+  if (row_vectors <= kWarp) {
+    plan->threads = power_of_two_from(row_vectors);
+    return true;
   }
-  const int most = two ? 4 : 8;
+  const int most = p.form == Form::kPlain ? 8 : 4;
   for (const Step& step : kSteps) {
     const int factor = step.vectors > most ? 2 : 1;
     if (row_vectors > step.row_vectors || step.threads * factor > kMostThreads) continue;
     if (clusters && step.row_vectors > kClusterVectors) break;
     plan->threads = step.threads * factor;
     plan->vectors = step.vectors / factor;
-    return;
+    return true;
   }
   const int64_t blocks = (row_vectors + kClusterVectors - 1) / kClusterVectors;
-  const int64_t most_blocks = kMostBlocks * (two ? 1 : 2);
-  plan->threads = kMostThreads;
-  plan->cluster = clusters ? kMostBlocks : 1;
-  if (!clusters || blocks > most_blocks) {
-    plan->path = Path::kReread;
-    return;
-  }
-  plan->path = Path::kCluster;
   plan->vectors = most;
-  if (blocks <= kMostBlocks) {
-    plan->cluster = power_of_two_from(blocks);
-    plan->threads = kClusterVectors / most;
-  }
+  plan->threads = kMostThreads;
+  if (!clusters) return false;
+  plan->cluster = std::min(power_of_two_from(blocks), kMostBlocks);
+  if (blocks <= kMostBlocks) plan->threads = kClusterVectors / most;
+  return blocks * kClusterVectors <= int64_t(kMostBlocks) * plan->threads * most;
 }
 
-Plan plan_rows(const Problem& p, const Device& device) {
+Plan plan_rows(const Problem& p, Element scale_type, const Device& device) {
   const Layout& layout = p.layout;
   const int64_t rows = layout.kept.count;
   Plan plan;
   plan.vector = int(16 / size_of(p.type));
   const int64_t row_vectors = (layout.inner + plan.vector - 1) / plan.vector * layout.reduced.count;
-  divide_row(p, device, row_vectors, &plan);
+  const bool fits = divide_row(p, device, row_vectors, &plan);
+  if (size_of(p.settings.stash) > 2 * size_of(p.type)) {
+    plan.threads = std::min(plan.threads, kMostThreads / 2);  // they have more registers
+  }
+  if (!fits || !has_held_stash(p) || !is_whole(p, scale_type)) plan.path = Path::kReread;
   if (plan.threads <= kWarp) {
     // Smaller blocks where there are too few of them for all processors.
     const auto blocks_of = [&](int threads) {
@@ -128,7 +124,8 @@ Plan plan_rows(const Problem& p, const Device& device) {
     plan.rows = threads / plan.threads;
     plan.blocks = blocks_of(threads);
   } else {
-    if (plan.path == Path::kRows && layout.averaged >= kSlicedElements && !is_in_place(p)) {
+    if (plan.path == Path::kRows && plan.cluster == 1 && layout.averaged >= kSlicedElements &&
+        !is_in_place(p)) {
       while (plan.slices < plan.vectors && rows * plan.slices * 2 <= device.processors) {
         plan.slices *= 2;
       }
@@ -136,9 +133,9 @@ Plan plan_rows(const Problem& p, const Device& device) {
     plan.blocks = rows * plan.slices * plan.cluster;
     plan.shared_bytes = kSumBytes;
   }
-  plan.aligned = is_sixteen_aligned(p);
   plan.streaming = layout.elements() * size_of(p.type) > device.l2_bytes;
-  plan.prefetches_scale = p.scale && layout.inner_scale && plan.blocks <= device.processors;
+  plan.prefetches_scale =
+      p.scale && plan.path == Path::kRows && layout.inner_scale && plan.blocks <= device.processors;
   return plan;
 }
 
@@ -146,8 +143,6 @@ const char* name_of(Path path) {
   switch (path) {
     case Path::kRows:
       return "rows";
-    case Path::kCluster:
-      return "cluster";
     case Path::kReread:
       return "reread";
     case Path::kColumns:
@@ -158,8 +153,9 @@ const char* name_of(Path path) {
 
 }  // namespace
 
-Plan plan(const Problem& problem, const Device& device) {
-  return problem.layout.columns ? plan_columns(problem, device) : plan_rows(problem, device);
+Plan plan(const Problem& problem, Element scale_type, const Device& device) {
+  return problem.layout.columns ? plan_columns(problem, device)
+                                : plan_rows(problem, scale_type, device);
 }
 
 std::string to_text(const Plan& plan) {
@@ -171,7 +167,6 @@ std::string to_text(const Plan& plan) {
   text += part("vectors", plan.vectors) + part("rows", plan.rows) + part("slices", plan.slices);
   text += part("cluster", plan.cluster) + part("blocks", plan.blocks);
   text += part("shared", plan.shared_bytes);
-  if (plan.aligned) text += " aligned";
   if (plan.streaming) text += " streaming";
   if (plan.prefetches_scale) text += " prefetches-scale";
   return text;

@@ -18,9 +18,8 @@ struct Device {
 
 // Which kernel runs.
 enum class Path : int32_t {
-  kRows,     // rows held in registers, several to a block or one
-  kCluster,  // one row over the registers of several blocks (sm_90 and newer)
-  kReread,   // a row too wide to hold: read a second time, from L2 where it fits
+  kRows,     // rows of whole aligned vectors, held in registers
+  kReread,   // any others: read a second time, from L1 or L2 where they fit
   kColumns,  // norms side by side
 };
 
@@ -42,7 +41,7 @@ struct Plan {
 // Shared memory for the partial sums of a block's warps, and that of the block.
 constexpr int kSumBytes = 33 * 16;
 
-Plan plan(const Problem& problem, const Device& device);
+Plan plan(const Problem& problem, Element scale_type, const Device& device);
 
 // What plan() says about columns.
 Plan plan_columns(const Problem& problem, const Device& device);

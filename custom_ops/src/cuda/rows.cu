@@ -28,12 +28,6 @@ std::string rows(const Problem& p, Element scale_type, const Plan& plan, const D
                  start_rows<double>)(Start{p, scale_type, plan, device, stream});
 }
 
-std::string cluster(const Problem& p, Element scale_type, const Plan& plan, const Device& device,
-                    void* stream) {
-  return of_type(p.type, start_cluster<float>, start_cluster<Half>, start_cluster<BFloat16>,
-                 start_cluster<double>)(Start{p, scale_type, plan, device, stream});
-}
-
 std::string reread(const Problem& p, Element scale_type, const Plan& plan, const Device& device,
                    void* stream) {
   return of_type(p.type, start_reread<float>, start_reread<Half>, start_reread<BFloat16>,

@@ -1,61 +1,62 @@
-// Rows that are read once: all of a row is held in the registers of a group of lanes, of a block or
-// of the blocks of a cluster.
+// Rows of whole aligned vectors, read once: all of a row is held in the registers of a group of
+// lanes, of a block or of the blocks of a cluster.
 #pragma once
 
 #include "enqueue.cuh"
-#include "pass.cuh"
+#include "scale.cuh"
+#include "share.cuh"
 
 namespace rmsnorm::cuda {
 
-// 1024 threads, which leave each 64 registers: two blocks of 512 are at work in a processor then.
-template <class T, class S, Form F, int kCount, bool kCluster>
+// 1024 threads leave each 64 registers: two blocks of 512 are at work in a processor then.
+template <class T, class S, Form F, int kCount>
 RMSNORM_KERNEL(1024)
 hold_rows(RMSNORM_ARGUMENT Task<S> task) {
   allow_kernels_after();
-  const int blocks = kCluster ? task.cluster : task.slices;
-  const int64_t group = quotient(block(), blocks);
-  const int number = kCluster ? cluster_rank() : int(block() - group * blocks);
-  const Pass<T, S, F> pass(task, group * (threads() / task.threads), kCluster ? number : 0,
-                           kCluster ? blocks : 1);
+  const Share share = share_of(task);
+  const int first = int(share.first), stride = share.stride, vectors = int(task.row_vectors);
+  const auto at = [&](const void* tensor, int j) {
+    const T* const row = static_cast<const T*>(tensor) + share.place.x;
+    return reinterpret_cast<const Words*>(row) + (first + j * stride);
+  };
+  const auto scale_at = [&](int j) {
+    return share.place.scale + int64_t(first + j * stride) * kVector<T>;
+  };
+  wait_for_kernels_before();
+  Words x[kCount], second[kCount];
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) {
+    const bool exists = first + j * stride < vectors;
+    x[j] = exists ? load16(at(task.x, j)) : Words{};
+    if constexpr (F != Form::kPlain) second[j] = exists ? load16(at(task.second, j)) : Words{};
+    if (exists && task.prefetches_scale) {
+      prefetch(static_cast<const char*>(task.scale) + scale_at(j) * task.scale_bytes);
+    }
+  }
   Held<T, S, F> held[kCount];
   SquareSum<T, S> sum;
-  wait_for_kernels_before();
-  if (task.prefetches_scale) pass.template prefetch_scales<kCount>();
-  pass.template take<kCount>(0, held, sum);
-  const Pair<S> all = across_threads<kCluster>(sum.value(), task.threads, blocks);
-  const Pair<S> reciprocal = task.root.reciprocal(all);
-  if (kCluster || number == 0) pass.give_inverse(reciprocal);
-  const int part = kCluster ? kCount : kCount / task.slices;
-  const int begin = kCluster ? 0 : number * part;
-  pass.template give<kCount>(0, held, reciprocal, begin, begin + part);
-  if constexpr (kCluster) cluster_sync();
-}
-
-// A row of any width: pass 2 reads it again.
-template <class T, class S, Form F, bool kCluster>
-RMSNORM_KERNEL(1024)
-reread_rows(RMSNORM_ARGUMENT Task<S> task) {
-  constexpr int kCount = kVectorsPerBlock;
-  allow_kernels_after();
-  const int blocks = kCluster ? task.cluster : 1;
-  const Pass<T, S, F> pass(task, quotient(block(), blocks), kCluster ? cluster_rank() : 0, blocks);
-  Held<T, S, F> held[kCount];
-  SquareSum<T, S> sum;
-  wait_for_kernels_before();
-  const int64_t most = pass.most();
-  for (int64_t from = 0; from < most; from += kCount) {
-    pass.template take<kCount>(from, held, sum);
-    sum.settle();
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) {
+    S v[kVector<T>];
+    held[j].take(x[j], second[j], v);
+    sum.add(j, v);
   }
-  const Pair<S> all = across_threads<kCluster>(sum.value(), task.threads, blocks);
-  const Pair<S> reciprocal = task.root.reciprocal(all);
-  pass.give_inverse(reciprocal);
-  for (int64_t from = 0; from < most; from += kCount) {
-    SquareSum<T, S> unused;
-    pass.template take<kCount>(from, held, unused);
-    pass.template give<kCount>(from, held, reciprocal, 0, kCount);
+  const Pair<S> reciprocal = reciprocal_for(task, share, sum.value());
+  // Of blocks that all hold the row, each writes some.
+  const int part = task.is_cluster ? kCount : kCount / task.blocks;
+  const int begin = task.is_cluster ? 0 : share.number * part;
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) {
+    if (first + j * stride >= vectors || j < begin || j >= begin + part) continue;
+    S scale[kVector<T>];
+    load_aligned_scale<T>(task.scale, task.scale_bytes == sizeof(S), scale_at(j), scale);
+    if constexpr (F == Form::kSkip) {
+      if (task.sum) store16(const_cast<Words*>(at(task.sum, j)), held[j].value(), task.streaming);
+    }
+    store16(const_cast<Words*>(at(task.y, j)), held[j].result(task.rounding, scale, &reciprocal, 0),
+            task.streaming);
   }
-  if constexpr (kCluster) cluster_sync();
+  if (task.is_cluster) cluster_sync();
 }
 
 }  // namespace rmsnorm::cuda

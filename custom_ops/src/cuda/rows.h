@@ -17,8 +17,6 @@ struct Start {
 template <class T>
 std::string start_rows(const Start& start);
 template <class T>
-std::string start_cluster(const Start& start);
-template <class T>
 std::string start_reread(const Start& start);
 
 }  // namespace rmsnorm::cuda

@@ -3,6 +3,5 @@
 namespace rmsnorm::cuda {
 
 template std::string start_rows<double>(const Start&);
-template std::string start_cluster<double>(const Start&);
 
 }  // namespace rmsnorm::cuda

@@ -3,6 +3,5 @@
 namespace rmsnorm::cuda {
 
 template std::string start_rows<Half>(const Start&);
-template std::string start_cluster<Half>(const Start&);
 
 }  // namespace rmsnorm::cuda

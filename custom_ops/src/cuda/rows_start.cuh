@@ -2,6 +2,7 @@
 #pragma once
 
 #include "choose.h"
+#include "reread.cuh"
 #include "rows.cuh"
 #include "rows.h"
 
@@ -18,45 +19,27 @@ std::string enqueue_rows(void (*kernel)(const Task<S>), const Start& start) {
 
 template <class T>
 std::string start_rows(const Start& start) {
-  return choose<T>(start.problem, [&](auto choice) -> std::string {
-    using C = decltype(choice);
-    using S = typename C::S;
-    if constexpr (C::kIsCommon) {
-      if constexpr (!C::kHoldsTwo) {
-        if (start.plan.vectors == 8)
-          return enqueue_rows<S>(hold_rows<T, S, C::kForm, 8, false>, start);
-      }
-      if (start.plan.vectors == 4)
-        return enqueue_rows<S>(hold_rows<T, S, C::kForm, 4, false>, start);
-      if (start.plan.vectors == 2)
-        return enqueue_rows<S>(hold_rows<T, S, C::kForm, 2, false>, start);
+  using S = HeldStash<T>;
+  return choose_form<T, S>(start.problem.form, [&](auto choice) {
+    constexpr Form kForm = decltype(choice)::kForm;
+    switch (start.plan.vectors) {
+      case 1:
+        return enqueue_rows<S>(hold_rows<T, S, kForm, 1>, start);
+      case 2:
+        return enqueue_rows<S>(hold_rows<T, S, kForm, 2>, start);
+      case 4:
+        return enqueue_rows<S>(hold_rows<T, S, kForm, 4>, start);
+      default:
+        return enqueue_rows<S>(hold_rows < T, S, kForm, kForm == Form::kPlain ? 8 : 4 >, start);
     }
-    return enqueue_rows<S>(hold_rows<T, S, C::kForm, 1, false>, start);
-  });
-}
-
-template <class T>
-std::string start_cluster(const Start& start) {
-  return choose<T>(start.problem, [&](auto choice) -> std::string {
-    using C = decltype(choice);
-    if constexpr (C::kIsCommon) {
-      constexpr int kCount = C::kHoldsTwo ? 4 : 8;
-      return enqueue_rows<typename C::S>(hold_rows<T, typename C::S, C::kForm, kCount, true>,
-                                         start);
-    }
-    return "no cluster holds rows of these types";
   });
 }
 
 template <class T>
 std::string start_reread(const Start& start) {
-  return choose<T>(start.problem, [&](auto choice) -> std::string {
+  return choose<T>(start.problem, [&](auto choice) {
     using C = decltype(choice);
-    using S = typename C::S;
-    if constexpr (C::kIsCommon) {
-      if (start.plan.cluster > 1) return enqueue_rows<S>(reread_rows<T, S, C::kForm, true>, start);
-    }
-    return enqueue_rows<S>(reread_rows<T, S, C::kForm, false>, start);
+    return enqueue_rows<typename C::S>(reread_rows<T, typename C::S, C::kForm>, start);
   });
 }
 

@@ -3,10 +3,25 @@
 
 #include <type_traits>
 
-#include "scale.cuh"
+#include "element.cuh"
+#include "pair.cuh"
 #include "silu.cuh"
 
 namespace rmsnorm::cuda {
+
+// The types that Y is rounded to on its way, where they are narrower than the stash type.
+struct Rounding {
+  Element normalized;
+  Element scaled;
+  bool after_normalizing;
+  bool after_scaling;
+};
+
+inline Rounding rounding_of(const Settings& settings) {
+  const int64_t stash = size_of(settings.stash);
+  return {settings.normalized, settings.scaled, size_of(settings.normalized) < stash,
+          size_of(settings.scaled) < stash};
+}
 
 // What a thread keeps of a vector between the two.
 template <class T, class S, Form F>
@@ -14,37 +29,26 @@ class Held {
  public:
   static constexpr int kCount = kVector<T>;
 
-  // v: what is squared; nothing from element `left` on.
-  RMSNORM_DEVICE void take(const Words& x, const Words& second, int left, S* v) {
-    if constexpr (F == Form::kSkip) {
-      value_ = added(x, second);
-      unpack<T>(value_, v);
-    } else {
-      unpack<T>(x, v);
-      value_ = x;
-    }
+  // v: what is squared.
+  RMSNORM_DEVICE void take(const Words& x, const Words& second, S* v) {
+    value_ = F == Form::kSkip ? added(x, second) : x;
+    unpack<T>(value_, v);
     if constexpr (F == Form::kGated) gate_ = second;
     if constexpr (F == Form::kPreGated) {
       S gate[kCount];
       unpack<T>(second, gate);
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) v[i] = multiply(v[i], silu_for<T>(gate[i]));
-#pragma unroll
-      for (int i = 0; i < kCount; ++i) stash_[i] = v[i];
+      for (int i = 0; i < kCount; ++i) stash_[i] = v[i] = multiply(v[i], silu_for<T>(gate[i]));
     }
-    if (left >= kCount) return;
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) v[i] = i < left ? v[i] : S(0);
   }
 
   // The residual sum.
   RMSNORM_DEVICE const Words& value() const { return value_; }
 
-  // Of element i, reciprocal[i * step].
-  RMSNORM_DEVICE Words result(const Task<S>& task, const Spot& spot, const Pair<S>* reciprocal,
+  // Element i is multiplied by reciprocal[i * step].
+  RMSNORM_DEVICE Words result(const Rounding& rounding, const S* scale, const Pair<S>* reciprocal,
                               int step) const {
-    S v[kCount], scale[kCount];
-    load_scale<kCount>(task, spot, scale);
+    S v[kCount];
     if constexpr (F == Form::kPreGated) {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) v[i] = stash_[i];
@@ -53,11 +57,11 @@ class Held {
     }
 #pragma unroll
     for (int i = 0; i < kCount; ++i) v[i] = times(v[i], reciprocal[i * step]);
-    round(task.normalized, v);
+    if (rounding.after_normalizing) round(rounding.normalized, v);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) v[i] = multiply(v[i], scale[i]);
     if constexpr (F == Form::kGated) {
-      round(task.scaled, v);
+      if (rounding.after_scaling) round(rounding.scaled, v);
       S gate[kCount];
       unpack<T>(gate_, gate);
 #pragma unroll
@@ -87,7 +91,6 @@ class Held {
   }
 
   static RMSNORM_DEVICE void round(Element type, S* v) {
-    if (size_of(type) >= int64_t(sizeof(S))) return;
 #pragma unroll
     for (int i = 0; i < kCount; ++i) v[i] = rounded(type, v[i]);
   }

@@ -52,23 +52,20 @@ static_assert(kSumBytes == (kWarp + 1) * sizeof(Pair<double>), "what across_thre
 // The sum over `threads` threads (a power of two, those of a block if more than a warp) of each of
 // `blocks` blocks of a cluster; every one of them has it. After it, a block of a cluster waits for
 // the others before it ends.
-template <bool kCluster, class S>
+template <class S>
 RMSNORM_DEVICE Pair<S> across_threads(Pair<S> sum, int threads, int blocks) {
   sum = across_lanes(sum, threads < kWarp ? threads : kWarp);
-  if (threads > kWarp) {
-    Pair<S>* const partial = reinterpret_cast<Pair<S>*>(shared());
-    const int lane = thread() % kWarp, warps = threads / kWarp;
-    if (lane == 0) partial[thread() / kWarp] = sum;
-    sync();
-    sum = across_lanes(partial[lane % warps], warps);
-    if constexpr (kCluster) {
-      Pair<S>* const own = partial + kWarp;
-      if (thread() == 0) *own = sum;
-      cluster_sync();
-      sum = across_lanes(*remote(own, lane % blocks), blocks);
-    }
-  }
-  return sum;
+  if (threads <= kWarp) return sum;
+  Pair<S>* const partial = reinterpret_cast<Pair<S>*>(shared());
+  const int lane = thread() % kWarp, warps = threads / kWarp;
+  if (lane == 0) partial[thread() / kWarp] = sum;
+  sync();
+  sum = across_lanes(partial[lane % warps], warps);
+  if (blocks == 1) return sum;
+  Pair<S>* const own = partial + kWarp;
+  if (thread() == 0) *own = sum;
+  cluster_sync();
+  return across_lanes(*remote(own, lane % blocks), blocks);
 }
 
 }  // namespace rmsnorm::cuda

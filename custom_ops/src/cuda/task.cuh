@@ -3,6 +3,7 @@
 
 #include "pair.cuh"
 #include "plan.h"
+#include "stage.cuh"
 #include "walk.cuh"
 
 namespace rmsnorm::cuda {
@@ -20,14 +21,13 @@ struct Task {
   int64_t run_vectors;  // of a run: the last may be incomplete
   int64_t row_vectors;
   Root<S> root;
+  Rounding rounding;
   Element scale_type;
-  Element normalized;
-  Element scaled;
+  int32_t scale_bytes;  // of one element
   int32_t scale_step;
   int32_t threads;  // of a row, in one block
-  int32_t slices;
-  int32_t cluster;
-  bool aligned;
+  int32_t blocks;   // of a row
+  bool is_cluster;  // or each of them adds up all of it and writes one part
   bool streaming;
   bool prefetches_scale;
   Walk kept;
@@ -45,14 +45,13 @@ struct Task {
         run_vectors((p.layout.inner + plan.vector - 1) / plan.vector),
         row_vectors(run_vectors * p.layout.reduced.count),
         root(p.settings, p.layout.averaged),
+        rounding(rounding_of(p.settings)),
         scale_type(type_of_scale),
-        normalized(p.settings.normalized),
-        scaled(p.settings.scaled),
+        scale_bytes(int32_t(size_of(type_of_scale))),
         scale_step(int32_t(p.layout.inner_scale)),
         threads(plan.threads),
-        slices(plan.slices),
-        cluster(plan.cluster),
-        aligned(plan.aligned),
+        blocks(plan.slices * plan.cluster),
+        is_cluster(plan.cluster > 1),
         streaming(plan.streaming),
         prefetches_scale(plan.prefetches_scale),
         kept(p.layout.kept),

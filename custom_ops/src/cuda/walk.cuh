@@ -19,6 +19,7 @@ RMSNORM_DEVICE int64_t quotient(int64_t a, int64_t b) {
 
 RMSNORM_DEVICE Place place_of(const Walk& walk, int64_t index) {
   Place place;
+#pragma unroll 1
   for (int d = walk.rank - 1; d > 0; --d) {
     const int64_t outer = quotient(index, walk.size[d]), digit = index - outer * walk.size[d];
     place.x += digit * walk.x[d];
