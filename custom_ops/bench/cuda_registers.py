@@ -1,6 +1,6 @@
 """Registers, spills and compile time of the CUDA kernels, by architecture, as ptxas reports them. Needs nvcc, no GPU.
 
-    python custom_ops/bench/cuda_registers.py [--architectures 75 90] [--jobs 4] [--kernels]
+$ python custom_ops/bench/cuda_registers.py [--architectures 75 90] [--sources "rows*"] [--jobs 4] [--kernels]
 """
 
 from __future__ import annotations
@@ -47,7 +47,18 @@ def compile_one(source: Path, architecture: int) -> Compiled:
     """Machine code alone, thrown away."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.cubin"
-        command = ["nvcc", "-std=c++17", "-O3", f"-arch=sm_{architecture}", "-Xptxas", "-v", "-cubin", "-o", out, source]
+        command = [
+            "nvcc",
+            "-std=c++17",
+            "-O3",
+            f"-arch=sm_{architecture}",
+            "-Xptxas",
+            "-v",
+            "-cubin",
+            "-o",
+            out,
+            source,
+        ]
         start = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         took = time.monotonic() - start
@@ -74,10 +85,15 @@ def main() -> int:
     """The table; 1 if a kernel spills."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--architectures", type=int, nargs="+", default=ARCHITECTURES)
+    parser.add_argument("--sources", default="*.cu", help="which of src/cuda")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--kernels", action="store_true", help="a line for every kernel")
     options = parser.parse_args()
-    tasks = [(source, arch) for arch in options.architectures for source in sorted(SOURCES.glob("*.cu"))]
+    tasks = [
+        (source, arch)
+        for arch in options.architectures
+        for source in sorted(SOURCES.glob(options.sources), reverse=True)
+    ]
     print(f"{'architecture':12} {'source':20} {'kernels':>7} {'registers':>9} {'spilling':>8} {'seconds':>7} {'KB':>6}")
     spilling = 0
     with ThreadPoolExecutor(options.jobs) as pool:
