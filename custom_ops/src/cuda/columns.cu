@@ -34,7 +34,7 @@ template <class T>
 std::string start_of(const Order& order) {
   return choose<T>(order.problem, [&](auto choice) {
     using C = decltype(choice);
-    if constexpr (C::kIsCommon) {
+    if constexpr (std::is_same_v<typename C::S, HeldStash<T>>) {
       if (order.plan.vector > 1) return start<T, typename C::S, C::kForm, true>(order);
     }
     return start<T, typename C::S, C::kForm, false>(order);

@@ -2,10 +2,10 @@
 //
 // An access is 16 bytes, or one element where runs or addresses do not allow 16. A tile is some
 // norms side by side, 128 bytes or 32 elements of each row, and belongs to `warps` warps. Rows are
-// dealt to parts, four of each warp: eight lanes read 128 bytes of a row each of four parts, or 32
-// lanes read elements and each adds up four parts. A part is added in the order of its rows, the
-// four of a warp in pairs, and warps one after the other: the bits depend on the number of rows
-// alone.
+// dealt to parts, four of each warp: eight lanes read 128 bytes of a row in each of four parts, or
+// 32 lanes read elements of four parts one after the other. A part is added in the order of its
+// rows, the four of a warp in pairs, and warps one after the other: the bits depend on the number
+// of rows alone.
 #pragma once
 
 #include "enqueue.cuh"
@@ -56,43 +56,54 @@ class Tile {
     part_ = thread() / kWarp % sides.warps * kParts + thread() % kWarp / kAcross;
   }
 
-  // Pass 1: the sums of the warp's parts, in the lanes that are first of them at least. The rows of
-  // the last round stay in registers.
+  // Pass 1: the sums of the warp's parts, in the lanes that are first of them at least. The rows
+  // that were read last stay in registers.
   RMSNORM_DEVICE void sum(Pair<S>* sums) {
-    Pair<S> part[kOwnParts][kElements] = {};
-    for (int round = 0; round < sides_.rounds; ++round) take(round, part);
+    Pair<S> last[kElements] = {}, two[kElements] = {};
+#pragma unroll 1
+    for (int own = 0; own < kOwnParts; ++own) {
+      Pair<S> part[kElements] = {};
+#pragma unroll 1
+      for (int round = 0; round < sides_.rounds; ++round) take(own, round, part);
 #pragma unroll
-    for (int e = 0; e < kElements; ++e) {
-      if constexpr (kIsWide) {
-        sums[e] = part[0][e];
+      for (int e = 0; e < kElements; ++e) {
+        sums[e] = own % 2 == 0 ? part[e] : total(last[e], part[e]);
+        last[e] = sums[e];
+        if (own == 1) two[e] = sums[e];
+        if (own == 3) sums[e] = total(two[e], sums[e]);
+      }
+    }
+    if constexpr (kIsWide) {
+#pragma unroll
+      for (int e = 0; e < kElements; ++e) {
 #pragma unroll
         for (int mask = kAcross; mask < kWarp; mask *= 2) {
           const Pair<S> other = {shuffle_xor(sums[e].high, mask), shuffle_xor(sums[e].low, mask)};
           sums[e] = total(sums[e], other);
         }
-      } else {
-        sums[e] = total(total(part[0][e], part[1][e]), total(part[2][e], part[3][e]));
       }
     }
   }
 
-  // Pass 2. The last round is in registers, and those before it are the likelier in caches the
-  // later they were read.
+  // Pass 2, backwards: the last rows are in registers, and those before them are the likelier in
+  // caches the later they were read.
   RMSNORM_DEVICE void finish(const Pair<S>* reciprocal) {
     const Task<S>& task = sides_.task;
     if (task.inverse && part_ == 0 && exists_) {
 #pragma unroll
       for (int e = 0; e < kElements; ++e) task.inverse[norm_ + e] = float(reciprocal[e].high);
     }
-    for (int round = sides_.rounds - 1; round >= 0; --round) {
-      if (round + 1 < sides_.rounds) {
-        Pair<S> unused[kOwnParts][kElements] = {};
-        take(round, unused);
+#pragma unroll 1
+    for (int step = kOwnParts * sides_.rounds - 1; step >= 0; --step) {
+      const int own = step / sides_.rounds, round = step - own * sides_.rounds;
+      if (step + 1 < kOwnParts * sides_.rounds) {
+        Pair<S> unused[kElements] = {};
+        take(own, round, unused);
       }
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) {
-        if (!has(round, i)) continue;
-        const Spot spot = spot_of(round, i);
+      for (int i = 0; i < kDeep; ++i) {
+        if (!has(own, round, i)) continue;
+        const Spot spot = spot_of(own, round, i);
         if (F == Form::kSkip && task.sum) store(task.sum, held_[i].value(), spot);
         S scale[kVector<T>];
         load_scale<kVector<T>>(task.scale, task.scale_type, spot.scale, task.scale_step, kElements,
@@ -109,21 +120,19 @@ class Tile {
 
  private:
   static constexpr int kOwnParts = kIsWide ? 1 : kParts;  // of a lane
-  static constexpr int kCount = kDeep * kOwnParts;        // accesses of a round
   // Rows that are added in S before the sum moves into a pair: two of float32 keep its error under
   // one rounding where all rows have one value.
   static constexpr int kChain = 8 / int(sizeof(T));
 
-  RMSNORM_DEVICE int64_t row(int round, int i) const {
-    const int64_t all = int64_t(kParts) * sides_.warps;
-    return (int64_t(round) * kDeep + i / kOwnParts) * all + part_ + i % kOwnParts;
+  RMSNORM_DEVICE int64_t row(int own, int round, int i) const {
+    return (int64_t(round) * kDeep + i) * (kParts * sides_.warps) + part_ + own;
   }
-  RMSNORM_DEVICE bool has(int round, int i) const {
-    return exists_ && row(round, i) < sides_.task.reduced.count;
+  RMSNORM_DEVICE bool has(int own, int round, int i) const {
+    return exists_ && row(own, round, i) < sides_.task.reduced.count;
   }
-  RMSNORM_DEVICE Spot spot_of(int round, int i) const {
+  RMSNORM_DEVICE Spot spot_of(int own, int round, int i) const {
     const Walk& walk = sides_.task.reduced;
-    const int64_t step = row(round, i);
+    const int64_t step = row(own, round, i);
     const Place down =
         walk.rank == 1 ? Place{step * walk.x[0], step * walk.scale[0]} : place_in(walk, step);
     return {at_.x + down.x, at_.scale + down.scale, kElements, false};
@@ -146,31 +155,28 @@ class Tile {
     }
   }
 
-  // All loads of a round before the first use. Missing rows are zeros, which change no sum.
-  RMSNORM_DEVICE void take(int round, Pair<S> part[][kElements]) {
-    Words x[kCount] = {}, second[kCount] = {};
+  // All loads before the first use. Missing rows are zeros, which change no sum.
+  RMSNORM_DEVICE void take(int own, int round, Pair<S>* part) {
+    Words x[kDeep] = {}, second[kDeep] = {};
 #pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      if (!has(round, i)) continue;
-      const Spot spot = spot_of(round, i);
+    for (int i = 0; i < kDeep; ++i) {
+      if (!has(own, round, i)) continue;
+      const Spot spot = spot_of(own, round, i);
       x[i] = load(sides_.task.x, spot);
       if (F != Form::kPlain) second[i] = load(sides_.task.second, spot);
     }
 #pragma unroll
-    for (int i = 0; i < kCount; i += kOwnParts * kChain) {
+    for (int first = 0; first < kDeep; first += kChain) {
+      S chain[kElements] = {};
 #pragma unroll
-      for (int q = 0; q < kOwnParts; ++q) {
-        S chain[kElements] = {};
+      for (int i = first; i < first + kChain; ++i) {
+        S v[kVector<T>];
+        held_[i].take(x[i], second[i], v);
 #pragma unroll
-        for (int k = i + q; k < i + kOwnParts * kChain; k += kOwnParts) {
-          S v[kVector<T>];
-          held_[k].take(x[k], second[k], v);
-#pragma unroll
-          for (int e = 0; e < kElements; ++e) chain[e] = fused(v[e], v[e], chain[e]);
-        }
-#pragma unroll
-        for (int e = 0; e < kElements; ++e) part[q][e] = total(part[q][e], Pair<S>{chain[e], 0});
+        for (int e = 0; e < kElements; ++e) chain[e] = fused(v[e], v[e], chain[e]);
       }
+#pragma unroll
+      for (int e = 0; e < kElements; ++e) part[e] = total(part[e], Pair<S>{chain[e], 0});
     }
   }
 
@@ -179,7 +185,7 @@ class Tile {
   Place at_;
   int part_;
   bool exists_;
-  Held<T, S, F> held_[kCount];
+  Held<T, S, F> held_[kDeep];
 };
 
 template <class T, class S, Form F, bool kIsWide>

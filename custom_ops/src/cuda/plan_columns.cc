@@ -24,8 +24,8 @@ Plan plan_columns(const Problem& p, const Device& device) {
   const int whole = int(16 / size_of(p.type));
   Plan plan;
   plan.path = Path::kColumns;
-  const int64_t size = size_of(p.type), stash = size_of(p.settings.stash);
-  const bool is_common = size <= stash && stash <= 2 * size;  // as in choose.h
+  const bool is_common =
+      p.settings.stash == (p.type == Element::kFloat64 ? Element::kFloat64 : Element::kFloat32);
   const bool is_whole = is_aligned(p) && layout.inner % whole == 0;
   plan.vector = is_common && is_whole ? whole : 1;
   int warps = 1;
@@ -39,7 +39,7 @@ Plan plan_columns(const Problem& p, const Device& device) {
   }
   const int64_t blocks = (tiles + plan.rows - 1) / plan.rows;
   plan.blocks = blocks < INT32_MAX ? blocks : INT32_MAX;
-  plan.vectors = plan.vector > 1 ? 8 : 32;
+  plan.vectors = 8;
   plan.streaming = layout.elements() * size_of(p.type) > device.l2_bytes;
   plan.shared_bytes = plan.rows * warps * across * 2 * int(size_of(p.settings.stash));
   return plan;
