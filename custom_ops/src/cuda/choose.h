@@ -11,9 +11,9 @@ namespace rmsnorm::cuda {
 template <class T>
 using HeldStash = std::conditional_t<sizeof(T) == 8, double, float>;
 
-// Threads of a block that is compiled for: 16 bits in double take more registers than 64.
+// Threads of a block that is compiled for: narrower types in double take more registers than 64.
 template <class T, class S>
-constexpr int kMostThreads = sizeof(S) > 2 * sizeof(T) ? 512 : 1024;
+constexpr int kMostThreads = sizeof(S) == 8 && sizeof(T) < 8 ? 512 : 1024;
 
 template <class Type, class Stash, Form kTheForm>
 struct Choice {

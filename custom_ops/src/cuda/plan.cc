@@ -110,7 +110,7 @@ Plan plan_rows(const Problem& p, Element scale_type, const Device& device) {
   plan.vector = int(16 / size_of(p.type));
   const int64_t row_vectors = (layout.inner + plan.vector - 1) / plan.vector * layout.reduced.count;
   const bool fits = divide_row(p, device, row_vectors, &plan);
-  if (size_of(p.settings.stash) > 2 * size_of(p.type)) {
+  if (p.settings.stash == Element::kFloat64 && p.type != Element::kFloat64) {
     plan.threads = std::min(plan.threads, kMostThreads / 2);  // they have more registers
   }
   if (!fits || !has_held_stash(p) || !is_whole(p, scale_type)) plan.path = Path::kReread;

@@ -10,16 +10,21 @@ RMSNORM_DEVICE int bytes_past_16(const void* address) {
   return int(reinterpret_cast<uintptr_t>(address) & 15);
 }
 
+// The first kCount of nine words are gone, if so; a template, so that no index is left at run time.
+template <int kCount>
+RMSNORM_DEVICE void drop(bool gone, uint32_t* word) {
+#pragma unroll
+  for (int i = 0; i + kCount < 9; ++i) word[i] = gone ? word[i + kCount] : word[i];
+}
+
 // The 16 bytes of low:high from byte `shift` on, 0 to 16.
 RMSNORM_DEVICE Words joined(const Words& low, const Words& high, int shift) {
   uint32_t w[9] = {low.word[0],  low.word[1],  low.word[2],
                    low.word[3],  high.word[0], high.word[1],
                    high.word[2], high.word[3], 0};
-#pragma unroll
-  for (int by = 4; by > 0; by /= 2) {
-#pragma unroll
-    for (int i = 0; i + by < 9; ++i) w[i] = (shift / 4 & by) ? w[i + by] : w[i];
-  }
+  drop<4>(shift & 16, w);
+  drop<2>(shift & 8, w);
+  drop<1>(shift & 4, w);
   const int bits = shift % 4 * 8;
   return {shifted(w[0], w[1], bits), shifted(w[1], w[2], bits), shifted(w[2], w[3], bits),
           shifted(w[3], w[4], bits)};
