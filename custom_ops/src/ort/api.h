@@ -68,8 +68,8 @@ class Api {
   int version_;
 };
 
-// A tensor of a kernel call or a constant input. Filled in place: what onnxruntime has just written
-// to it in two halves, a move would read at once, and wait for (10 ns a tensor).
+// A tensor of a kernel call or a constant input; filled in place, because `shape` may point to
+// `copy`.
 struct Tensor {
   Tensor() = default;
   Tensor(const Tensor&) = delete;
