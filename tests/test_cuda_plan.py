@@ -1,0 +1,146 @@
+"""How CUDA norms are launched: a pure function of the problem and the device, asked without a GPU."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import cuda_abi
+import kernels_abi as abi
+import pytest
+
+from rmsnorm_onnx.spec import DType
+
+BYTES = {DType.FLOAT: 4, DType.FLOAT16: 2, DType.DOUBLE: 8, DType.BFLOAT16: 2}
+
+
+def plan(shape, dtype=DType.BFLOAT16, device="sm_90", form="plain", stash=None, axes=(-1,), **changes):
+    """The plan's words and numbers; addresses are made up, because nobody reads there."""
+    scale_shape = changes.pop("scale_shape", shape[-1:])
+    stash = stash or (DType.DOUBLE if dtype == DType.DOUBLE else DType.FLOAT)
+    fields = {
+        "form": abi.FORMS.index(form),
+        "type": dtype,
+        "scale_type": dtype,
+        "stash": stash,
+        "normalized": stash,
+        "scaled": stash,
+        "x": 1 << 40,
+        "second": None if form == "plain" else 2 << 40,
+        "scale": 3 << 40,
+        "y": 4 << 40,
+        "sum": 5 << 40 if form == "skip" else None,
+    }
+    problem = abi.TestProblem(
+        **{**fields, **changes},
+        shape=abi.int64s(shape),
+        axes=abi.int64s(axes),
+        scale_shape=abi.int64s(scale_shape),
+        rank=len(shape),
+        axis_count=len(axes),
+        scale_rank=len(scale_shape),
+    )
+    text = cuda_abi.emulated().plan(device, problem)
+    found = {name: int(number) for name, number in re.findall(r"([a-z]+) (\d+)", text)}
+    return {**found, "path": text.split()[0], "streaming": " streaming" in text, "text": text}
+
+
+def order(found):
+    """What the order of a sum depends on."""
+    return found["threads"], found["vectors"], found["cluster"]
+
+
+@pytest.mark.parametrize(
+    ("width", "device", "form", "expected"),
+    [
+        (128, "sm_90", "plain", ("rows", 16, 1, 1)),
+        (256, "sm_90", "plain", ("rows", 32, 1, 1)),
+        (1024, "sm_90", "plain", ("rows", 32, 4, 1)),
+        (4096, "sm_90", "plain", ("rows", 256, 2, 1)),
+        (8192, "sm_90", "skip", ("rows", 256, 4, 1)),
+        (32768, "sm_90", "plain", ("rows", 512, 8, 1)),
+        (32768, "sm_90", "skip", ("rows", 1024, 4, 1)),
+        (65536, "sm_90", "plain", ("rows", 512, 8, 2)),
+        (65536, "sm_80", "plain", ("rows", 1024, 8, 1)),
+        (65536, "sm_80", "gated", ("reread", 1024, 4, 1)),
+        (262144, "sm_90", "plain", ("rows", 512, 8, 8)),
+        (524288, "sm_90", "plain", ("rows", 1024, 8, 8)),
+        (1 << 20, "sm_90", "plain", ("reread", 1024, 8, 8)),
+        (1 << 20, "sm_75", "plain", ("reread", 1024, 8, 1)),
+    ],
+)
+def test_width_and_form_choose_the_threads(width, device, form, expected):
+    found = plan((4096, width), device="sm_86" if device == "sm_80" else device, form=form)
+    assert (found["path"], *order(found)) == expected
+
+
+@pytest.mark.parametrize("device", list(cuda_abi.DEVICES))
+@pytest.mark.parametrize("form", abi.FORMS)
+@pytest.mark.parametrize("dtype", list(DType))
+@pytest.mark.parametrize("stash", [DType.FLOAT, DType.DOUBLE])
+def test_nothing_but_the_width_and_types_makes_the_order(device, form, dtype, stash):
+    for width in (1, 5, 128, 1000, 4096, 5003, 40000, 300000):
+        usual = plan((4096, width), dtype, device, form, stash)
+        others = [
+            plan((1, width), dtype, device, form, stash),
+            plan((1 << 20, width), dtype, device, form, stash),
+            plan((3, width), dtype, device, form, stash, x=(1 << 40) + BYTES[dtype]),
+            plan((3, width), dtype, device, form, stash, y=1 << 40),
+            plan((3, width), dtype, device, form, stash, scale=None),
+            plan((3, width), dtype, device, form, stash, scale_type=DType.FLOAT16),
+        ]
+        assert all(order(other) == order(usual) for other in others)
+        vectors = -(-width * BYTES[dtype] // 16)
+        for found in (usual, *others):
+            assert found["threads"] & (found["threads"] - 1) == 0
+            assert 1 <= found["threads"] * found["rows"] <= 1024
+            assert found["rows"] == 1 or found["threads"] <= 32
+            assert found["vectors"] % found["slices"] == 0
+            assert found["path"] == "rows" or found["slices"] == 1
+            capacity = found["threads"] * found["vectors"] * found["cluster"]
+            assert found["path"] == "reread" or vectors <= capacity
+
+
+@pytest.mark.parametrize("rows", [1, 2, 15, 66, 132, 133, 100000])
+@pytest.mark.parametrize("width", [16, 128, 4096, 16384, 131072])
+def test_blocks_have_every_row(rows, width):
+    found = plan((rows, width))
+    blocks = math.ceil(rows / found["rows"]) * found["slices"] * found["cluster"]
+    assert found["blocks"] == blocks
+
+
+def test_few_wide_rows_are_written_by_several_blocks():
+    assert plan((1, 8192))["slices"] == 4
+    assert plan((33, 8192))["slices"] == 4
+    assert plan((66, 8192))["slices"] == 2
+    assert plan((67, 8192))["slices"] == 1
+    assert plan((1, 2048))["slices"] == 1
+    assert plan((1, 8192), y=1 << 40)["slices"] == 1, "a block would read what another has written"
+    assert plan((1, 8192), form="skip", sum=2 << 40)["slices"] == 1
+
+
+def test_registers_hold_whole_aligned_vectors_alone():
+    held = plan((64, 4096))
+    assert held["path"] == "rows"
+    for other in (
+        plan((64, 4097)),
+        plan((64, 4096), x=(1 << 40) + 2),
+        plan((64, 4096), y=(4 << 40) + 8),
+        plan((64, 4096), scale=(3 << 40) + 2),
+        plan((64, 4096), scale_type=DType.FLOAT16),
+        plan((64, 4096), scale_shape=(1,)),
+        plan((64, 4096), stash=DType.DOUBLE),
+        plan((2, 8, 4, 64), axes=(1, 3), scale_shape=(64,)),
+    ):
+        assert other["path"] == "reread"
+    assert plan((64, 4096), scale_type=DType.FLOAT)["path"] == "rows"
+
+
+def test_y_that_the_cache_does_not_hold_is_streamed():
+    assert not plan((1000, 4096))["streaming"]
+    assert plan((100000, 4096))["streaming"]
+
+
+def test_narrow_rows_fill_blocks_only_where_all_processors_have_one():
+    assert plan((100000, 128))["rows"] == 16
+    assert plan((32, 128))["rows"] == 2
