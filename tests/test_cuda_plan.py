@@ -76,7 +76,7 @@ def test_width_and_form_choose_the_threads(width, device, form, expected):
 @pytest.mark.parametrize("dtype", list(DType))
 @pytest.mark.parametrize("stash", [DType.FLOAT, DType.DOUBLE])
 def test_nothing_but_the_width_and_types_makes_the_order(device, form, dtype, stash):
-    for width in (1, 5, 128, 1000, 4096, 5003, 40000, 300000):
+    for width in (2, 5, 128, 1000, 4096, 5003, 40000, 300000):
         usual = plan((4096, width), dtype, device, form, stash)
         others = [
             plan((1, width), dtype, device, form, stash),
