@@ -9,7 +9,6 @@
 
 #define RMSNORM_KERNEL(most) void
 #define RMSNORM_DEVICE inline
-#define RMSNORM_CALLED
 #define RMSNORM_ARGUMENT const
 
 namespace rmsnorm::cuda {

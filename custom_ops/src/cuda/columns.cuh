@@ -21,12 +21,6 @@ constexpr int kDeep = 8;
 // Warps of a tile: more would leave too few registers to each.
 constexpr int kMostWarps = 16;
 
-// Most walks have one dimension; the others are called for, because so much code stands between
-// loads that should go out together.
-RMSNORM_CALLED inline Place place_in(const Walk& walk, int64_t step) {
-  return place_of(walk, step);
-}
-
 template <class S>
 struct Sides {
   Task<S> task;
@@ -133,8 +127,9 @@ class Tile {
   RMSNORM_DEVICE Spot spot_of(int own, int round, int i) const {
     const Walk& walk = sides_.task.reduced;
     const int64_t step = row(own, round, i);
+    // 16 bytes at a time: rows at one distance, as plan_columns() has it.
     const Place down =
-        walk.rank == 1 ? Place{step * walk.x[0], step * walk.scale[0]} : place_in(walk, step);
+        kIsWide ? Place{step * walk.x[0], step * walk.scale[0]} : place_of(walk, step);
     return {at_.x + down.x, at_.scale + down.scale, kElements, false};
   }
 

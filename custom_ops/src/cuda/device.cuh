@@ -30,7 +30,6 @@ constexpr int kWarp = 32;
 // A kernel of blocks of at most so many threads: `template <...> RMSNORM_KERNEL(1024) name(...)`.
 #define RMSNORM_KERNEL(most) __global__ void __launch_bounds__(most, 1)
 #define RMSNORM_DEVICE __device__ __forceinline__
-#define RMSNORM_CALLED __device__ __noinline__
 // A kernel's argument that stays where CUDA put it, so that a run-time index does not copy it.
 #define RMSNORM_ARGUMENT const __grid_constant__
 
