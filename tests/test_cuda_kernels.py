@@ -21,7 +21,6 @@ from kernel_inputs import types as element_types
 from kernels_abi import NUMPY, Norm, run
 
 from rmsnorm_onnx import reference
-from rmsnorm_onnx.spec import DType
 
 forms = pytest.mark.parametrize("form", abi.FORMS)
 
@@ -33,12 +32,12 @@ def emulated(monkeypatch):
 
 
 def on_devices(test, *devices, **keep):
-    """The same test, of devices instead of instruction sets; of some values of a parameter where `keep` names any."""
+    """The same test, of devices instead of instruction sets, and of fewer values of what ``keep`` names."""
     copy = types.FunctionType(test.__code__, test.__globals__, test.__name__, test.__defaults__, test.__closure__)
     copy.__doc__ = test.__doc__
     copy.pytestmark = [pytest.mark.parametrize("isa", devices).mark]
     for mark in test.pytestmark:
-        name, values = mark.args
+        name = mark.args[0]
         if name in keep:
             copy.pytestmark.append(pytest.mark.parametrize(name, keep[name]).mark)
         elif name != "isa":
