@@ -11,10 +11,6 @@ namespace rmsnorm::cuda {
 template <class T>
 using HeldStash = std::conditional_t<sizeof(T) == 8, double, float>;
 
-// Threads of a block that is compiled for: narrower types in double take more registers than 64.
-template <class T, class S>
-constexpr int kMostThreads = sizeof(S) == 8 && sizeof(T) < 8 ? 512 : 1024;
-
 template <class Type, class Stash, Form kTheForm>
 struct Choice {
   using T = Type;

@@ -11,28 +11,27 @@ constexpr int kWarp = 32;
 // (quack and Transformer Engine use 128). Not measured here yet.
 constexpr int kBlock = 256;
 
-// Threads and vectors of 16 bytes of each, for rows of so many vectors. Half as many vectors of
-// each thread where two tensors are read, because 64 registers are all that a thread of 1024 has.
-// Not measured here yet.
+// Threads and vectors of 16 bytes of each, for rows of so many vectors. 512 threads have up to 128
+// registers each: four vectors of two tensors fit, eight spill on sm_120. Not measured here yet.
 struct Step {
   int row_vectors;
   int threads;
   int vectors;
 };
 constexpr Step kSteps[] = {
-    {64, 32, 2},  // no barrier up to 2 KiB of row: quack up to 6 KiB, Transformer Engine up to 4
-    {128, 32, 4},    {256, 128, 2},  // Transformer Engine: 4 warps to a row of 8 KiB
-    {512, 256, 2},  // HydraQYH holds 8 and 16 KiB with one vector to a thread, at 0.95 of copy
-    {1024, 256, 4},  {2048, 512, 4},
-    {4096, 512, 8},  // two blocks of 512 are at work at once, one reads while one writes
-    {8192, 1024, 8},
+    {64, 32, 2},    // no barrier up to 2 KiB: quack has none to 6 KiB, Transformer Engine to 4
+    {128, 32, 4},   //
+    {256, 128, 2},  // Transformer Engine: 4 warps to 8 KiB
+    {512, 256, 2},  // HydraQYH: 8 and 16 KiB with one vector to a thread, at 0.95 of copy
+    {1024, 256, 4}, {2048, 512, 4}, {4096, 512, 8},
 };
-constexpr int kMostThreads = 1024;
+constexpr int kMostThreads = 512;
+
+int most_vectors(const Problem& p) { return p.form == Form::kPlain ? 8 : 4; }
 
 // Rows wider than a block of 512 threads holds go to clusters, where there are. quack's clusters
 // begin at 32 KiB of 16 bits; those of 16 blocks lose it 7 %, and 8 are what every device takes.
 constexpr int kCluster = 90;
-constexpr int kClusterVectors = 4096;
 constexpr int kMostBlocks = 8;
 
 // Rows of so many elements or more are read by several blocks if there are few: TileOPs does from
@@ -80,27 +79,23 @@ int power_of_two_from(int64_t least) {
 // Threads, vectors and cluster by the width, type and form: they make the order of the sum. False
 // where registers do not hold the row.
 bool divide_row(const Problem& p, const Device& device, int64_t row_vectors, Plan* plan) {
-  const bool clusters = device.arch >= kCluster;
   if (row_vectors <= kWarp) {
     plan->threads = power_of_two_from(row_vectors);
     return true;
   }
-  const int most = p.form == Form::kPlain ? 8 : 4;
+  const int most = most_vectors(p);
   for (const Step& step : kSteps) {
-    const int factor = step.vectors > most ? 2 : 1;
-    if (row_vectors > step.row_vectors || step.threads * factor > kMostThreads) continue;
-    if (clusters && step.row_vectors > kClusterVectors) break;
-    plan->threads = step.threads * factor;
-    plan->vectors = step.vectors / factor;
+    if (row_vectors > step.row_vectors || step.vectors > most) continue;
+    plan->threads = step.threads;
+    plan->vectors = step.vectors;
     return true;
   }
-  const int64_t blocks = (row_vectors + kClusterVectors - 1) / kClusterVectors;
-  plan->vectors = most;
   plan->threads = kMostThreads;
-  if (!clusters) return false;
-  plan->cluster = std::min(power_of_two_from(blocks), kMostBlocks);
-  if (blocks <= kMostBlocks) plan->threads = kClusterVectors / most;
-  return blocks * kClusterVectors <= int64_t(kMostBlocks) * plan->threads * most;
+  plan->vectors = most;
+  if (device.arch < kCluster) return false;
+  const int64_t in_block = kMostThreads * most;
+  plan->cluster = std::min(power_of_two_from((row_vectors + in_block - 1) / in_block), kMostBlocks);
+  return row_vectors <= in_block * kMostBlocks;
 }
 
 Plan plan_rows(const Problem& p, Element scale_type, const Device& device) {
@@ -110,9 +105,6 @@ Plan plan_rows(const Problem& p, Element scale_type, const Device& device) {
   plan.vector = int(16 / size_of(p.type));
   const int64_t row_vectors = (layout.inner + plan.vector - 1) / plan.vector * layout.reduced.count;
   const bool fits = divide_row(p, device, row_vectors, &plan);
-  if (p.settings.stash == Element::kFloat64 && p.type != Element::kFloat64) {
-    plan.threads = std::min(plan.threads, kMostThreads / 2);  // they have more registers
-  }
   if (!fits || !has_held_stash(p) || !is_whole(p, scale_type)) plan.path = Path::kReread;
   if (plan.threads <= kWarp) {
     // Smaller blocks where there are too few of them for all processors.

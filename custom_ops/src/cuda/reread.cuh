@@ -3,7 +3,6 @@
 // threads add the same vectors.
 #pragma once
 
-#include "choose.h"
 #include "enqueue.cuh"
 #include "scale.cuh"
 #include "share.cuh"
@@ -27,7 +26,7 @@ RMSNORM_DEVICE void store_at(const Task<S>& task, const Share& share, void* tens
 }
 
 template <class T, class S, Form F>
-RMSNORM_KERNEL((kMostThreads<T, S>))
+RMSNORM_KERNEL(512)
 reread_rows(RMSNORM_ARGUMENT Task<S> task) {
   allow_kernels_after();
   const Share share = share_of(task);

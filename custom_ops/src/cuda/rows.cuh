@@ -8,9 +8,9 @@
 
 namespace rmsnorm::cuda {
 
-// 1024 threads leave each 64 registers: two blocks of 512 are at work in a processor then.
+// 512 threads leave each 128 registers.
 template <class T, class S, Form F, int kCount>
-RMSNORM_KERNEL(1024)
+RMSNORM_KERNEL(512)
 hold_rows(RMSNORM_ARGUMENT Task<S> task) {
   allow_kernels_after();
   const Share share = share_of(task);

@@ -30,7 +30,7 @@ std::string start_rows(const Start& start) {
       case 4:
         return enqueue_rows<S>(hold_rows<T, S, kForm, 4>, start);
       default:
-        return enqueue_rows<S>(hold_rows < T, S, kForm, kForm == Form::kPlain ? 8 : 4 >, start);
+        return enqueue_rows<S>(hold_rows<T, S, kForm, (kForm == Form::kPlain ? 8 : 4)>, start);
     }
   });
 }

@@ -18,12 +18,15 @@ class SquareSum {
   RMSNORM_DEVICE void add(int index, const S* v) {
     if (index > 0 && index % kVectorsPerBlock == 0) settle();
 #pragma unroll
-    for (int i = 0; i < kVector<T>; ++i) lane_[i] = fused(v[i], v[i], lane_[i]);
+    for (int i = 0; i < kVector<T>; ++i) {
+      S& lane = lane_[i % kLanes];
+      lane = fused(v[i], v[i], lane);
+    }
   }
 
   RMSNORM_DEVICE void settle() {
 #pragma unroll
-    for (int i = 0; i < kVector<T>; ++i) {
+    for (int i = 0; i < kLanes; ++i) {
       total_ = total(total_, Pair<S>{lane_[i], 0});
       lane_[i] = 0;
     }
@@ -35,8 +38,11 @@ class SquareSum {
   }
 
  private:
+  // Results of 16 bits do not see what eight roundings to a lane cost, and registers are scarce.
+  static constexpr int kLanes = kVector<T> < 4 ? kVector<T> : 4;
+
   Pair<S> total_ = {0, 0};
-  S lane_[kVector<T>] = {};
+  S lane_[kLanes] = {};
 };
 
 template <class S>
