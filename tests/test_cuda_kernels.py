@@ -175,6 +175,7 @@ def test_bits_do_not_depend_on_how_many_rows_there_are(dtype, form, rows, vector
         ("outside", "accesses 16 bytes outside all tensors"),
         ("before", "writes before its shared memory"),
         ("gone", "maps a block that has returned"),
+        ("leaving", "returns while others may still read its shared memory"),
         ("race", "a value that nobody wrote"),
     ],
 )

@@ -42,6 +42,8 @@ int64_t first_block;  // of the cluster that runs
 std::vector<char*> shared;
 std::vector<unsigned> meeting;  // lanes of every warp that wait for others of it
 std::vector<int> at_barrier;    // threads of every block
+std::vector<int> at_end;        // likewise
+std::vector<int> mapped;        // phase of the cluster in which another block last did
 int at_cluster_barrier, cluster_phase;
 
 struct Range {
@@ -153,7 +155,13 @@ void run_cluster() {
       moved = true;
       resume(fiber);
       if (!failure.empty()) return;
-      done += fiber->state == State::kDone;
+      if (fiber->state != State::kDone) continue;
+      ++done;
+      const size_t rank = size_t(fiber->cluster_rank);
+      if (++at_end[rank] == launch.threads && mapped[rank] == cluster_phase) {
+        failure = name_of(*fiber) + " returns while others may still read its shared memory";
+        return;
+      }
     }
     if (!moved) {
       failure = deadlock();
@@ -236,6 +244,8 @@ std::string run(const Launch& asked, const std::function<void()>& kernel) {
     for (int i = 0; i < all_threads(); ++i) prepare(i);
     meeting.assign(size_t(all_threads()), 0);
     at_barrier.assign(size_t(launch.cluster), 0);
+    at_end.assign(size_t(launch.cluster), 0);
+    mapped.assign(size_t(launch.cluster), -1);
     at_cluster_barrier = cluster_phase = 0;
     run_cluster();
     for (const auto& block : memory) {
@@ -326,11 +336,8 @@ void* of_cluster(const void* at, int rank) {
   const auto offset = static_cast<const char*>(at) - self().shared;
   if (offset < 0 || offset >= launch.shared_bytes) fail("maps what is not its shared memory");
   if (rank < 0 || rank >= launch.cluster) fail("maps block " + std::to_string(rank));
-  bool gone = true;
-  for (int i = 0; i < launch.threads; ++i) {
-    gone = gone && fibers[size_t(rank * launch.threads + i)]->state == State::kDone;
-  }
-  if (gone) fail("maps a block that has returned");
+  if (at_end[size_t(rank)] == launch.threads) fail("maps a block that has returned");
+  if (rank != self().cluster_rank) mapped[size_t(rank)] = cluster_phase;
   return shared[size_t(rank)] + offset;
 }
 

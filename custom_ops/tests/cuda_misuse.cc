@@ -26,6 +26,10 @@ RMSNORM_KERNEL(64) gone(float*) {
   sync();
   if (cluster_rank() == 1) remote(shared(), 0);
 }
+RMSNORM_KERNEL(64) leaving(float*) {
+  remote(shared(), 1 - cluster_rank());
+  sync();
+}
 // A barrier is missing between what threads write and what they read.
 RMSNORM_KERNEL(64) race(float* y) {
   float* const value = reinterpret_cast<float*>(shared());
@@ -46,6 +50,7 @@ std::string run(const char* name, float* y) {
   if (asked == "outside") return launch(outside, 1);
   if (asked == "before") return launch(before, 1);
   if (asked == "gone") return launch(gone, 2);
+  if (asked == "leaving") return launch(leaving, 2);
   if (asked == "race") return launch(race, 1);
   return launch(right, 2);
 }
