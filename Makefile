@@ -1,14 +1,15 @@
 # make demo: see it work.  make test: all tests.  make lint: what CI checks besides.
 # make bench: the bare kernels' speed, with Google Benchmark.
 # make aarch64: the kernels compiled for 64-bit Arm and tested under an emulator.
+# make cuda-test, cuda-sanitize, cuda-bench: on a machine with a GPU, with PYTHON's torch or cupy; see docs/cuda.md.
 VENV := .venv
 BIN := $(VENV)/bin
 # Most modules of what is installed are never imported.
 PIP := $(BIN)/python -m pip install --quiet --no-compile
 SOURCES := $(shell find rmsnorm_onnx custom_ops -type f -not -path '*/__pycache__/*') pyproject.toml README.md
-CXX_FILES = $(shell git ls-files 'custom_ops/*.cc' 'custom_ops/*.h')
+CXX_FILES = $(shell git ls-files 'custom_ops/*.cc' 'custom_ops/*.h' 'custom_ops/*.cu' 'custom_ops/*.cuh')
 
-.PHONY: demo test lint format bench aarch64 clean
+.PHONY: demo test lint format bench aarch64 cuda-test cuda-sanitize cuda-bench clean
 
 $(BIN)/python:
 	python3 -m venv $(VENV)
@@ -58,6 +59,31 @@ aarch64: $(VENV)/tested
 	  -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DRMSNORM_TESTS=ON -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.cmake
 	$(BIN)/cmake --build $(ARM)
 	RMSNORM_KERNELS="qemu-aarch64 $(ARM)/kernels_server" $(BIN)/pytest -n auto --quiet tests/test_kernels.py tests/test_kernel_bits.py
+
+# A Python with torch or cupy: usually the machine's own, and nothing is installed.
+PYTHON := python3
+CUDA_TESTS := $(PYTHON) -m pytest --quiet -p no:cacheprovider tests/test_cuda_device.py
+cuda-test cuda-sanitize cuda-bench: export PYTHONPATH := $(CURDIR):$(PYTHONPATH)
+cuda-test:
+	$(CUDA_TESTS)
+
+# A few shapes of every kind; cupy's buffers are allocations of their own, and initcheck needs outputs unwritten.
+CUDA_SANITIZERS := memcheck racecheck initcheck synccheck
+SANITIZED := where_tensors_begin or captured_graph or any_axes or (number_of_rows and (5003 or 40001))
+cuda-sanitize:
+	@command -v compute-sanitizer >/dev/null || \
+	  { echo "make cuda-sanitize needs compute-sanitizer, part of the CUDA toolkit: put its bin folder on PATH"; exit 1; }
+	$(PYTHON) tests/cuda_device.py
+	for tool in $(CUDA_SANITIZERS); do \
+	  echo "compute-sanitizer --tool $$tool"; \
+	  if [ $$tool = initcheck ]; then export RMSNORM_UNPOISONED=1; else unset RMSNORM_UNPOISONED; fi; \
+	  RMSNORM_CUDA_MEMORY=cupy compute-sanitizer --tool $$tool --error-exitcode 1 --target-processes all \
+	    $(CUDA_TESTS) -k "$(SANITIZED)" || exit 1; \
+	done
+
+CUDA_RESULTS := build/cuda-bench
+cuda-bench:
+	$(PYTHON) custom_ops/bench/cuda.py $(CUDA_RESULTS)
 
 clean:
 	rm -rf $(VENV) build dist

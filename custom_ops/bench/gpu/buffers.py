@@ -79,7 +79,9 @@ class Sets:
     @property
     def bound(self) -> float:
         """Roundoffs that the error of ours may have: one unit in the last place of 16 bits, else the contract's."""
-        return {"float32": 3.0, "float64": 6.0}.get(self.cell.dtype, 2.0) * (2 if "gated" in self.cell.form else 1)
+        if self.dtype.itemsize == 2:
+            return 2.0
+        return (3.0 if self.dtype is torch.float32 else 6.0) + (5.0 if "gated" in self.cell.form else 0.0)
 
     @property
     def peers_bound(self) -> float:
