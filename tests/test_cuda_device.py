@@ -63,7 +63,8 @@ __all__ = [
     "test_zeros_nan_and_infinity",
 ]
 
-pytestmark = pytest.mark.cuda
+# Warnings of packages that only such a machine has are not ours to end on.
+pytestmark = [pytest.mark.cuda, pytest.mark.filterwarnings("default")]
 forms = pytest.mark.parametrize("form", abi.FORMS)
 #: Fewer than a vector, parts of a warp, a warp, odd, a block, more than one block holds.
 WIDTHS = (5, 64, 128, 1000, 4096, 5003, 16384, 40001, 131072, 300001)

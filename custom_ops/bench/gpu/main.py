@@ -32,9 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Speed of the CUDA kernels.")
     parser.add_argument("folder", nargs="?", type=Path, help="where results are written")
     parser.add_argument("--dry-run", action="store_true", help="list cells, bytes, buffer sets and goals; needs no GPU")
+    parser.add_argument("--page", type=Path, help="with --dry-run: Markdown page whose table of goals is written anew")
     parser.add_argument("--cells", default="", help="only cells whose name matches this regular expression")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for everything (default {SECONDS:g})")
     args = parser.parse_args(arguments)
+    if args.dry_run and args.page:
+        args.page.write_text(with_goals(args.page.read_text()))
+        return 0
     if args.dry_run:
         print_text(dry_report(), _console())
         return 0
@@ -65,6 +69,12 @@ def dry_report() -> Report:
         tables=(Table("Cells", columns, rows),),
         document={"schema_version": 1, "command": "benchmark cuda --dry-run", "cells": [c.name for c in CELLS]},
     )
+
+
+def with_goals(page: str) -> str:
+    """The page with the present goals between its marks."""
+    table = to_markdown(dry_report()).partition("### Cells\n\n")[2]
+    return re.sub(r"(<!-- goals -->\n).*?(<!-- /goals -->)", lambda m: f"{m[1]}{table}{m[2]}", page, flags=re.DOTALL)
 
 
 def missing() -> str:
