@@ -23,11 +23,11 @@ class Sets:
         self.cell, self.count = cell, count
         self.dtype: torch.dtype = getattr(torch, cell.dtype)
         self.x = self._random(cell.shape)
-        self.second = self._random(cell.shape) if cell.reads == 2 else [None] * count
+        self.second: list[Any] = self._random(cell.shape) if cell.reads == 2 else [None] * count
         # Values that are far from zero: an element that is not scaled is seen.
         self.scale = self._pool(self.scale_shape, lambda pool: pool.uniform_(0.5, 1.5), 0)
         self.y = self.unwritten()
-        self.total = self.unwritten() if cell.form == "skip" else [None] * count
+        self.total: list[Any] = self.unwritten() if cell.form == "skip" else [None] * count
 
     @property
     def scale_shape(self) -> tuple[int, ...]:
@@ -63,7 +63,7 @@ class Sets:
             for got, want in zip(outputs, self._exact(index, part), strict=True):
                 relative = (got[part].double() - want).abs() / want.abs().clamp_min(float(info.smallest_normal))
                 worst = max(worst, float(relative.nan_to_num(nan=torch.inf).max()))
-        return worst / (info.eps / 2)
+        return worst / (float(info.eps) / 2)
 
     def _exact(self, index: int, part: slice) -> tuple[torch.Tensor, ...]:
         form, x = self.cell.form, self.x[index][part]

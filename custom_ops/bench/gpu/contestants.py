@@ -6,6 +6,7 @@ import ctypes
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cuda_device
 import kernels_abi as abi
@@ -53,7 +54,13 @@ def _problems(sets: Sets, count: int) -> list[abi.TestProblem]:
     cell, dtype = sets.cell, DTYPES[sets.cell.dtype]
     stash = DType.DOUBLE if dtype is DType.DOUBLE else DType.FLOAT
     shape, axes, scale = abi.int64s(cell.shape), abi.int64s((cell.axis,)), abi.int64s(sets.scale_shape)
-    tensors = {"x": sets.x, "second": sets.second, "scale": sets.scale, "y": sets.y, "sum": sets.total}
+    tensors: dict[str, list[Any]] = {
+        "x": sets.x,
+        "second": sets.second,
+        "scale": sets.scale,
+        "y": sets.y,
+        "sum": sets.total,
+    }
     return [
         abi.TestProblem(
             form=abi.FORMS.index(cell.form), type=dtype, scale_type=dtype, stash=stash, normalized=stash, scaled=stash,
