@@ -74,7 +74,7 @@ def architecture() -> int:
 
 @functools.cache
 def library() -> Any:
-    """The C interface of custom_ops/tests/cuda_abi.h."""
+    """The C interface of custom_ops/tests/cuda_device_abi.h."""
     loaded = ctypes.CDLL(str(build() / "librmsnorm_cuda_test.so"))
     for name in ("describe", "run", "plan", "copy"):
         getattr(loaded, f"rmsnorm_cuda_{name}").restype = ctypes.c_char_p

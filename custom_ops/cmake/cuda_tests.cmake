@@ -5,7 +5,7 @@ if(TARGET cuda_kernels)
 else()
   set(cuda_objects ${cuda_sources})
 endif()
-add_library(rmsnorm_cuda_test SHARED tests/cuda_abi.cc bench/gpu/copy.cu src/layout.cc ${cuda_objects})
+add_library(rmsnorm_cuda_test SHARED tests/cuda_device_abi.cc bench/gpu/copy.cu src/layout.cc ${cuda_objects})
 target_include_directories(rmsnorm_cuda_test PRIVATE src tests)
 target_link_options(rmsnorm_cuda_test PRIVATE
   -static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL

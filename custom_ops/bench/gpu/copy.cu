@@ -1,7 +1,7 @@
 // Copies to compare with: what the memory gives when nothing is computed.
 #include <cuda_runtime.h>
 
-#include "cuda_abi.h"
+#include "cuda_device_abi.h"
 
 namespace {
 

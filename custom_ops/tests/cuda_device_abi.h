@@ -13,7 +13,7 @@ const char* rmsnorm_cuda_describe();
 // Enqueues one norm on a cudaStream_t. Empty, or the text of the error.
 const char* rmsnorm_cuda_run(const TestProblem* t, void* stream);
 
-// How it would be launched on a device of these facts, as `name value` pairs.
+// How it would be launched on a device of these facts, as one line.
 const char* rmsnorm_cuda_plan(const TestProblem* t, int32_t arch, int32_t processors,
                               int32_t shared_bytes, int64_t l2_bytes);
 

@@ -1,10 +1,10 @@
-#include "cuda_abi.h"
+#include "cuda_device_abi.h"
 
 #include <chrono>
 
 #include "cuda/launch.h"
 #include "cuda/plan.h"
-#include "problem.h"
+#include "test_problem.h"
 
 using namespace rmsnorm;
 
@@ -41,21 +41,8 @@ const char* rmsnorm_cuda_plan(const TestProblem* t, int32_t arch, int32_t proces
   Problem p;
   const std::string error = to_device_problem(*t, &p);
   if (!error.empty()) return say(error);
-  const cuda::Plan plan = cuda::plan(p, {arch, processors, shared_bytes, l2_bytes});
-  constexpr const char* kPaths[] = {"rows", "cluster", "reread", "columns"};
-  std::string text = std::string("path ") + kPaths[int(plan.path)];
-  const auto add = [&](const char* name, int64_t value) {
-    text += std::string(" ") + name + " " + std::to_string(value);
-  };
-  add("vector", plan.vector);
-  add("threads", plan.threads);
-  add("vectors", plan.vectors);
-  add("rows", plan.rows);
-  add("slices", plan.slices);
-  add("cluster", plan.cluster);
-  add("blocks", plan.blocks);
-  add("shared", plan.shared_bytes);
-  return say(text);
+  return say(
+      to_text(cuda::plan(p, Element(t->scale_type), {arch, processors, shared_bytes, l2_bytes})));
 }
 
 double rmsnorm_cuda_host(const TestProblem* t, void* stream, int64_t repeats) {
