@@ -30,7 +30,8 @@ void CpuKernel::take_constant_scale(const KernelInfo* info) {
   constexpr auto kSlot = Slot::KernelInfoGetConstantInput_tensor;
   const bool known = api_.try_call<kSlot>(info, op_.is.ports.scale, &is_constant, &value);
   if (!known || !is_constant || !value) return;
-  const Tensor scale = read_tensor(api_, value);
+  Tensor scale;
+  read_tensor(api_, value, &scale);
   scale_is_constant_ = true;
   scale_shape_.assign(scale.shape.begin(), scale.shape.end());
   Bytes converted = in_stash_type(scale);
@@ -52,29 +53,29 @@ Bytes CpuKernel::in_stash_type(const Tensor& scale) const {
 }
 
 void CpuKernel::compute(KernelContext* context) const {
-  naming_the_node([&] { run(context); });
-}
-
-void CpuKernel::run(KernelContext* context) const {
-  Call call = read(context, scale_is_constant_ ? &scale_shape_ : nullptr);
-  Problem& problem = call.problem;
-  if (problem.layout.items() == 0) return;
-  Bytes converted;
-  if (!scale_is_constant_) {
-    converted = in_stash_type(call.scale);
-    problem.scale = converted ? converted.get() : call.scale.data;
-  } else if (constant_scale_) {
-    problem.scale = constant_scale_.get();
-  } else if (!scale_is_ones_) {
-    problem.scale = data_of(value_of(context, op_.is.ports.scale));
-  }
-  problem.streaming = should_stream(problem);
-  Staging staging(*kernels_);
-  if (problem.second && (call.bias.data || call.second.shape != call.x.shape)) {
-    staging.add(&problem, call.second.shape.elements(), call.bias.data, call.bias.shape.elements());
-  }
-  if (op_.result != op_.type) staging.retype(&problem, op_.result);
-  launch(api_, context, *kernels_, problem, staging);
+  naming_the_node([&] {
+    Call call;
+    read(context, scale_is_constant_ ? &scale_shape_ : nullptr, &call);
+    Problem& problem = call.problem;
+    if (problem.layout.items() == 0) return;
+    Bytes converted;
+    if (!scale_is_constant_) {
+      converted = in_stash_type(call.scale);
+      problem.scale = converted ? converted.get() : call.scale.data;
+    } else if (constant_scale_) {
+      problem.scale = constant_scale_.get();
+    } else if (!scale_is_ones_) {
+      problem.scale = data_of(value_of(context, op_.is.ports.scale));
+    }
+    problem.streaming = should_stream(problem);
+    Staging staging(*kernels_);
+    const Tensor &second = call.second, &bias = call.bias;
+    if (problem.second && (bias.data || second.shape != call.x.shape)) {
+      staging.add(&problem, second.shape.elements(), bias.data, bias.shape.elements());
+    }
+    if (op_.result != op_.type) staging.retype(&problem, op_.result);
+    launch(api_, context, *kernels_, problem, staging);
+  });
 }
 
 }  // namespace rmsnorm::ort

@@ -18,7 +18,6 @@ class CpuKernel : public NormKernel {
 
  private:
   void take_constant_scale(const KernelInfo* info);
-  void run(KernelContext* context) const;
   Bytes in_stash_type(const Tensor& scale) const;
 
   const KernelSet* kernels_ = nullptr;

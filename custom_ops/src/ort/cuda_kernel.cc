@@ -6,12 +6,14 @@ namespace rmsnorm::ort {
 
 void CudaKernel::compute(KernelContext* context) const {
   naming_the_node([&] {
-    Call call = read(context);
-    if (call.problem.layout.items() == 0) return;
-    call.problem.scale = call.scale.data;
+    Call call;
+    read(context, nullptr, &call);
+    Problem& problem = call.problem;
+    if (problem.layout.items() == 0) return;
+    problem.scale = call.scale.data;
     void* stream = nullptr;
     api_.call<Slot::KernelContext_GetGPUComputeStream>(context, &stream);
-    const std::string error = cuda::launch(call.problem, op_.scale_type, stream);
+    const std::string error = cuda::launch(problem, op_.scale_type, stream);
     if (!error.empty()) throw std::runtime_error(node_ + error);
   });
 }

@@ -62,67 +62,48 @@ void NormKernel::check_addends(Dims x, const Tensor& second, const Tensor& bias)
   }
 }
 
-NormKernel::Call NormKernel::read(KernelContext* context, const Shape* scale_shape) const {
-  const Ports& ports = op_.is.ports;
-  Call call;
-  Problem& problem = call.problem;
-  call.x = input(context, 0);
-  const Dims x = call.x.shape;
-  if (!scale_shape) call.scale = input(context, ports.scale);
-  problem.form = op_.is.form;
-  problem.type = op_.type;
-  problem.settings = attributes_.settings;
-  problem.x = call.x.data;
-  if (ports.second != Ports::kNone) {
-    call.second = input(context, ports.second);
-    if (ports.bias != Ports::kNone) call.bias = optional_input(context, ports.bias);
-    check_addends(x, call.second, call.bias);
-    problem.second = call.second.data;
-  }
-  Shape by_rank;
-  if (attributes_.to_the_end) by_rank = axes_to_the_end(attributes_.axes[0], x.size());
-  const Dims axes(attributes_.to_the_end ? by_rank : attributes_.axes);
-  const std::string error =
-      plan_layout(x, axes, scale_shape ? Dims(*scale_shape) : call.scale.shape, &problem.layout);
-  if (!error.empty()) throw InvalidArgument(error);
-  problem.y = output(context, 0, x);
-  if (ports.sum < outputs_) problem.sum = output(context, ports.sum, x);
-  if (ports.inverse < outputs_) {
-    problem.inverse = static_cast<float*>(output(context, ports.inverse, one_each(x, axes)));
-  }
-  return call;
-}
-
-const Value* NormKernel::value_of(KernelContext* context, size_t index) const {
-  const Value* value = nullptr;
-  api_.call<Slot::KernelContext_GetInput>(context, index, &value);
-  return value;
-}
-
-void* NormKernel::data_of(const Value* value) const {
-  void* data = nullptr;
-  api_.call<Slot::GetTensorMutableData>(const_cast<Value*>(value), &data);
-  return data;
-}
-
-Tensor NormKernel::optional_input(KernelContext* context, size_t index) const {
+inline void NormKernel::input(KernelContext* context, size_t index, Tensor* tensor) const {
   const Value* value = value_of(context, index);
-  return value ? read_tensor(api_, value) : Tensor{};
-}
-
-Tensor NormKernel::input(KernelContext* context, size_t index) const {
-  const Value* value = value_of(context, index);
-  if (!value) {
-    throw InvalidArgument("expected input " + std::to_string(index) + ", got none");
-  }
-  return read_tensor(api_, value);
+  if (!value) throw InvalidArgument("expected input " + std::to_string(index) + ", got none");
+  read_tensor(api_, value, tensor);
 }
 
 // Null when the node leaves this output out.
-void* NormKernel::output(KernelContext* context, size_t index, Dims shape) const {
+inline void* NormKernel::output(KernelContext* context, size_t index, Dims shape) const {
   Value* value = nullptr;
   api_.call<Slot::KernelContext_GetOutput>(context, index, shape.begin(), shape.size(), &value);
   return value ? data_of(value) : nullptr;
+}
+
+void NormKernel::read(KernelContext* context, const Shape* scale_shape, Call* call) const {
+  const Ports& ports = op_.is.ports;
+  Tensor &x = call->x, &scale = call->scale, &second = call->second, &bias = call->bias;
+  input(context, 0, &x);
+  if (!scale_shape) input(context, ports.scale, &scale);
+  Problem& problem = call->problem;
+  problem.form = op_.is.form;
+  problem.type = op_.type;
+  problem.settings = attributes_.settings;
+  problem.x = x.data;
+  if (ports.second != Ports::kNone) {
+    input(context, ports.second, &second);
+    const Value* addend = ports.bias == Ports::kNone ? nullptr : value_of(context, ports.bias);
+    if (addend) read_tensor(api_, addend, &bias);
+    check_addends(x.shape, second, bias);
+    problem.second = second.data;
+  }
+  Shape by_rank;
+  if (attributes_.to_the_end) by_rank = axes_to_the_end(attributes_.axes[0], x.shape.size());
+  const Dims axes(attributes_.to_the_end ? by_rank : attributes_.axes);
+  const std::string error =
+      plan_layout(x.shape, axes, scale_shape ? Dims(*scale_shape) : scale.shape, &problem.layout);
+  if (!error.empty()) throw InvalidArgument(error);
+  problem.y = output(context, 0, x.shape);
+  if (ports.sum < outputs_) problem.sum = output(context, ports.sum, x.shape);
+  if (ports.inverse < outputs_) {
+    const Shape means = one_each(x.shape, axes);
+    problem.inverse = static_cast<float*>(output(context, ports.inverse, means));
+  }
 }
 
 }  // namespace rmsnorm::ort

@@ -15,16 +15,25 @@ class NormKernel {
   // The problem but for its scale, and the tensors that it was made from.
   struct Call {
     Problem problem;
-    Tensor x, second, bias, scale;
+    Tensor x, scale, second, bias;
   };
 
   NormKernel(const NormOp& op, const KernelInfo* info);
 
   // Leaves the scale unread where its shape is given.
-  Call read(KernelContext* context, const Shape* scale_shape = nullptr) const;
+  void read(KernelContext* context, const Shape* scale_shape, Call* call) const;
 
-  const Value* value_of(KernelContext* context, size_t index) const;
-  void* data_of(const Value* value) const;
+  const Value* value_of(KernelContext* context, size_t index) const {
+    const Value* value = nullptr;
+    api_.call<Slot::KernelContext_GetInput>(context, index, &value);
+    return value;
+  }
+
+  void* data_of(const Value* value) const {
+    void* data = nullptr;
+    api_.call<Slot::GetTensorMutableData>(const_cast<Value*>(value), &data);
+    return data;
+  }
 
   template <class Body>
   void naming_the_node(Body body) const {
@@ -42,8 +51,7 @@ class NormKernel {
 
  private:
   void check_addends(Dims x, const Tensor& second, const Tensor& bias) const;
-  Tensor input(KernelContext* context, size_t index) const;
-  Tensor optional_input(KernelContext* context, size_t index) const;
+  void input(KernelContext* context, size_t index, Tensor* tensor) const;
   void* output(KernelContext* context, size_t index, Dims shape) const;
 
   size_t outputs_ = 1;  // that the node may have; some of them may be left out
