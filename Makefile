@@ -1,14 +1,15 @@
 # make demo: see it work.  make test: all tests.  make lint: what CI checks besides.
 # make bench: the bare kernels' speed, with Google Benchmark.
 # make aarch64: the kernels compiled for 64-bit Arm and tested under an emulator.
+# make cuda: the library with the kernels for NVIDIA GPUs; make cuda CUDA=90 for one architecture.
 VENV := .venv
 BIN := $(VENV)/bin
 # Most modules of what is installed are never imported.
 PIP := $(BIN)/python -m pip install --quiet --no-compile
 SOURCES := $(shell find rmsnorm_onnx custom_ops -type f -not -path '*/__pycache__/*') pyproject.toml README.md
-CXX_FILES = $(shell git ls-files 'custom_ops/*.cc' 'custom_ops/*.h')
+CXX_FILES = $(shell git ls-files 'custom_ops/*.cc' 'custom_ops/*.h' 'custom_ops/*.cu' 'custom_ops/*.cuh')
 
-.PHONY: demo test lint format bench aarch64 clean
+.PHONY: demo test lint format bench aarch64 cuda clean
 
 $(BIN)/python:
 	python3 -m venv $(VENV)
@@ -58,6 +59,13 @@ aarch64: $(VENV)/tested
 	  -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DRMSNORM_TESTS=ON -DCMAKE_TOOLCHAIN_FILE=cmake/aarch64.cmake
 	$(BIN)/cmake --build $(ARM)
 	RMSNORM_KERNELS="qemu-aarch64 $(ARM)/kernels_server" $(BIN)/pytest -n auto --quiet tests/test_kernels.py tests/test_kernel_bits.py
+
+# Beside the library without, whose kernels it shares. `make test` then tests it too.
+cuda: $(VENV)/tested
+	command -v nvcc >/dev/null || $(PIP) --group cuda-build
+	$(BIN)/cmake -S custom_ops -B build/kernels -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
+	  -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DRMSNORM_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="$(CUDA)"
+	$(BIN)/cmake --build build/kernels --target rmsnorm_onnx_cuda
 
 clean:
 	rm -rf $(VENV) build dist

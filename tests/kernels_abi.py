@@ -26,6 +26,7 @@ from rmsnorm_onnx.spec import DType
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "kernels"
+CUDA_LIBRARY = BUILD / "cuda" / "librmsnorm_onnx.so"
 NUMPY = {
     DType.FLOAT: np.dtype(np.float32),
     DType.FLOAT16: np.dtype(np.float16),
@@ -57,6 +58,8 @@ def build() -> Path:
         configure += [f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", f"-DPython3_EXECUTABLE={sys.executable}"]
         # `make bench` builds here too, and may have ended halfway.
         configure += ["-DRMSNORM_TESTS=ON", "-DRMSNORM_BENCH=OFF"]
+        # What `make cuda` left is kept up to date.
+        configure += [f"-DRMSNORM_CUDA={'ON' if CUDA_LIBRARY.exists() else 'OFF'}"]
         for command in (configure, [tool("cmake"), "--build", str(BUILD)]):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:

@@ -1,12 +1,12 @@
 # The CUDA compiler: found, checked, and told for which devices to compile.
 
 # Of a CUDA toolkit, or of the packages of the group cuda-build (pyproject.toml).
-if(NOT CMAKE_CUDA_COMPILER)
-  find_package(Python3 REQUIRED COMPONENTS Interpreter)
+if(NOT CMAKE_CUDA_COMPILER AND DEFINED ENV{CUDACXX})
+  set(CMAKE_CUDA_COMPILER $ENV{CUDACXX})
+elseif(NOT CMAKE_CUDA_COMPILER)
   file(GLOB python_nvcc ${Python3_SITELIB}/nvidia/cu*/bin)
   find_program(CMAKE_CUDA_COMPILER nvcc
-    HINTS $ENV{CUDACXX} ENV CUDA_HOME ENV CUDA_PATH PATH_SUFFIXES bin
-    PATHS /usr/local/cuda/bin ${python_nvcc})
+    HINTS ENV CUDA_HOME ENV CUDA_PATH PATH_SUFFIXES bin PATHS ${python_nvcc} /usr/local/cuda/bin)
 endif()
 if(NOT CMAKE_CUDA_COMPILER)
   message(FATAL_ERROR
