@@ -72,6 +72,17 @@ def library_path() -> str:
     return str(build() / "librmsnorm_onnx.so")
 
 
+def cuda_library_path() -> str:
+    """The same with CUDA kernels: a given file, or that of `make cuda`."""
+    given = os.environ.get("RMSNORM_CUDA_LIBRARY")
+    if given:
+        return given
+    if not CUDA_LIBRARY.exists():
+        pytest.skip("no library with CUDA kernels: make cuda builds it, RMSNORM_CUDA_LIBRARY may name one")
+    build()
+    return str(CUDA_LIBRARY)
+
+
 class TestProblem(ctypes.Structure):
     """Mirror of the struct in custom_ops/tests/kernels_abi.h."""
 

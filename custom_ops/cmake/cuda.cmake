@@ -19,7 +19,7 @@ endif()
 get_filename_component(cuda_root ${CMAKE_CUDA_COMPILER} REALPATH)
 get_filename_component(cuda_root ${cuda_root}/../.. ABSOLUTE)
 if(EXISTS ${cuda_root}/lib/libcudart_static.a AND NOT EXISTS ${cuda_root}/lib64)
-  set(CMAKE_CUDA_FLAGS "${CMAKE_CUDA_FLAGS} -L${cuda_root}/lib")
+  set(CMAKE_CUDA_FLAGS_INIT -L${cuda_root}/lib)
 endif()
 
 # Code for every one that this nvcc knows, and PTX of the last for what comes after it.
