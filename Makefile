@@ -1,6 +1,7 @@
 # make demo: see it work.  make test: all tests.  make lint: what CI checks besides.
 # make bench: the bare kernels' speed, with Google Benchmark.
 # make aarch64: the kernels compiled for 64-bit Arm and tested under an emulator.
+# make cuda: the library with the kernels for NVIDIA GPUs; make cuda CUDA=90 for one architecture.
 # make cuda-test, cuda-sanitize, cuda-bench: on a machine with a GPU, with PYTHON's torch or cupy; see docs/cuda.md.
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile
 SOURCES := $(shell find rmsnorm_onnx custom_ops -type f -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES = $(shell git ls-files 'custom_ops/*.cc' 'custom_ops/*.h' 'custom_ops/*.cu' 'custom_ops/*.cuh')
 
-.PHONY: demo test lint format bench aarch64 cuda-test cuda-sanitize cuda-bench clean
+.PHONY: demo test lint format bench aarch64 cuda cuda-test cuda-sanitize cuda-bench clean
 
 $(BIN)/python:
 	python3 -m venv $(VENV)
@@ -60,6 +61,12 @@ aarch64: $(VENV)/tested
 	$(BIN)/cmake --build $(ARM)
 	RMSNORM_KERNELS="qemu-aarch64 $(ARM)/kernels_server" $(BIN)/pytest -n auto --quiet tests/test_kernels.py tests/test_kernel_bits.py
 
+# Beside the library without, whose kernels it shares. `make test` then tests it too.
+cuda: $(VENV)/tested
+	command -v nvcc >/dev/null || $(PIP) --group cuda-build
+	$(BIN)/cmake -S custom_ops -B build/kernels -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
+	  -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DRMSNORM_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="$(CUDA)"
+	$(BIN)/cmake --build build/kernels --target rmsnorm_onnx_cuda
 # A Python with torch or cupy: usually the machine's own, and nothing is installed.
 PYTHON := python3
 CUDA_TESTS := $(PYTHON) -m pytest --quiet -p no:cacheprovider tests/test_cuda_device.py

@@ -33,6 +33,7 @@ class Environment:
                 ("library", f"{self.library.path} ({self.library.size_bytes:,} bytes)"),
                 ("instruction sets", ", ".join(self.library.isa_supported)),
                 ("in use", self.library.isa_active),
+                *_cuda_facts(self.library.cuda),
             ]
         return Report(
             title="rmsnorm-onnx info",
@@ -49,6 +50,14 @@ class Environment:
                 "problem": self.problem,
             },
         )
+
+
+def _cuda_facts(cuda: library.CudaInfo | None) -> list[tuple[str, str]]:
+    if cuda is None:
+        return [("CUDA", "not compiled in")]
+    device = cuda.device
+    text = device if isinstance(device, str) else ", ".join(f"{name} {value}" for name, value in device.items())
+    return [("CUDA", f"compiled for {', '.join(cuda.architectures)}"), ("GPU", text)]
 
 
 def versions_of(packages: Iterable[str]) -> dict[str, str]:

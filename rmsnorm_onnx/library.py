@@ -33,6 +33,15 @@ OVERRIDE_MICROSOFT: Final = "rmsnorm_onnx.override.com.microsoft"
 
 
 @dataclass(frozen=True, slots=True)
+class CudaInfo:
+    """The CUDA part of a library that has one."""
+
+    architectures: tuple[str, ...]
+    #: What the driver says of the device, or a sentence about why there is none.
+    device: dict[str, Any] | str
+
+
+@dataclass(frozen=True, slots=True)
 class LibraryInfo:
     """One built library: the file, and what the code in it answered when asked."""
 
@@ -43,6 +52,7 @@ class LibraryInfo:
     isa_supported: tuple[str, ...]
     isa_active: str
     spec: dict[str, Any]
+    cuda: CudaInfo | None
 
 
 def get_library_path() -> str:
@@ -114,7 +124,7 @@ def info() -> LibraryInfo:
         said = json.loads(session.run(None, {})[0].tobytes())
     except Exception as error:
         raise CannotRun(f"the library does not answer: {error}") from error
-    path = get_library_path()
+    path, cuda = get_library_path(), said["cuda"]
     return LibraryInfo(
         path=path,
         size_bytes=Path(path).stat().st_size,
@@ -123,6 +133,7 @@ def info() -> LibraryInfo:
         isa_supported=tuple(said["isa"]["supported"]),
         isa_active=said["isa"]["active"],
         spec=said["spec"],
+        cuda=cuda and CudaInfo(tuple(cuda["architectures"].split()), cuda["device"]),
     )
 
 

@@ -26,6 +26,7 @@ from rmsnorm_onnx.spec import DType
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "kernels"
+CUDA_LIBRARY = BUILD / "cuda" / "librmsnorm_onnx.so"
 NUMPY = {
     DType.FLOAT: np.dtype(np.float32),
     DType.FLOAT16: np.dtype(np.float16),
@@ -48,8 +49,8 @@ def tool(name: str) -> str:
 
 
 @functools.cache
-def build() -> Path:
-    """Folder that holds both shared objects, compiled from this tree."""
+def build(target: str = "all") -> Path:
+    """Folder that holds the shared objects, compiled from this tree."""
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / ".lock").open("w") as lock:  # pytest-xdist: the first worker builds
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -57,7 +58,9 @@ def build() -> Path:
         configure += [f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}", f"-DPython3_EXECUTABLE={sys.executable}"]
         # `make bench` builds here too, and may have ended halfway.
         configure += ["-DRMSNORM_TESTS=ON", "-DRMSNORM_BENCH=OFF"]
-        for command in (configure, [tool("cmake"), "--build", str(BUILD)]):
+        # What `make cuda` left is kept up to date.
+        configure += [f"-DRMSNORM_CUDA={'ON' if CUDA_LIBRARY.exists() else 'OFF'}"]
+        for command in (configure, [tool("cmake"), "--build", str(BUILD), "--target", target]):
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 pytest.fail(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
@@ -67,6 +70,17 @@ def build() -> Path:
 def library_path() -> str:
     """The onnxruntime library of this tree."""
     return str(build() / "librmsnorm_onnx.so")
+
+
+def cuda_library_path() -> str:
+    """The same with CUDA kernels: a given file, or that of `make cuda`."""
+    given = os.environ.get("RMSNORM_CUDA_LIBRARY")
+    if given:
+        return given
+    if not CUDA_LIBRARY.exists():
+        pytest.skip("no library with CUDA kernels: make cuda builds it, RMSNORM_CUDA_LIBRARY may name one")
+    build("rmsnorm_onnx_cuda")
+    return str(CUDA_LIBRARY)
 
 
 class TestProblem(ctypes.Structure):
@@ -165,6 +179,15 @@ def run(norm: Norm, x: Any, second: Any = None, scale: Any = None, library: Any 
     x = np.ascontiguousarray(x)
     y = x.copy() if norm.in_place else aligned(x.nbytes).view(x.dtype).reshape(x.shape)
     total = np.empty_like(x) if norm.form == "skip" and norm.want_sum else None
+    problem = problem_of(norm, y if norm.in_place else x, second, scale, y, total)
+    error = (library or shim()).rmsnorm_test_run(norm.isa.encode(), ctypes.byref(problem)).decode()
+    if error:
+        raise KernelError(error)
+    return y, total
+
+
+def problem_of(norm: Norm, x: Any, second: Any, scale: Any, y: Any, total: Any) -> TestProblem:
+    """What a kernel call is given; it holds on to no array but the scale."""
     scale_array = np.ones(1, x.dtype) if scale is None else np.ascontiguousarray(scale)
     problem = TestProblem(
         form=FORMS.index(norm.form),
@@ -182,7 +205,7 @@ def run(norm: Norm, x: Any, second: Any = None, scale: Any = None, library: Any 
         rank=x.ndim,
         axis_count=len(norm.axes),
         scale_rank=scale_array.ndim,
-        x=address(y if norm.in_place else x),
+        x=address(x),
         second=address(second),
         scale=None if scale is None else address(scale_array),
         y=address(y),
@@ -190,10 +213,8 @@ def run(norm: Norm, x: Any, second: Any = None, scale: Any = None, library: Any 
         split=norm.split,
         streaming=norm.streaming,
     )
-    error = (library or shim()).rmsnorm_test_run(norm.isa.encode(), ctypes.byref(problem)).decode()
-    if error:
-        raise KernelError(error)
-    return y, total
+    problem.held = scale_array
+    return problem
 
 
 def installed_header() -> Path | None:

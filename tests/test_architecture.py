@@ -62,7 +62,9 @@ def test_every_module_has_a_layer():
 
 
 def test_files_hold_one_idea():
-    sources = [f for pattern in ("*.py", "*.cc", "*.h") for f in (*PACKAGE.rglob(pattern), *_sources(pattern))]
+    sources = [
+        f for pattern in ("*.py", "*.cc", "*.h", "*.cu", "*.cuh") for f in (*PACKAGE.rglob(pattern), *_sources(pattern))
+    ]
     long = {str(f.relative_to(ROOT)): n for f in sources if (n := _lines(f)) > (TEST_LINES if _is_test(f) else LINES)}
     assert not long
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import re
@@ -14,87 +13,17 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from kernels_abi import NUMPY
+from norm_models import check, execute, feeds_of, info, model, node, one_norm, session, types_of, values
 from onnx import TensorProto, helper, numpy_helper
 
-from rmsnorm_onnx import errors, library, reference, spec
+from rmsnorm_onnx import errors, library, spec
 from rmsnorm_onnx.spec import DType
-
-OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid(spec.DOMAIN, spec.VERSION)]
 
 
 @pytest.fixture(autouse=True)
 def _built_library(monkeypatch):
     """Sessions use the library built from this tree, installed or not."""
     monkeypatch.setattr(library, "get_library_path", abi.library_path)
-
-
-def info(name, dtype, shape):
-    return helper.make_tensor_value_info(name, int(dtype), shape)
-
-
-def node(op, *, second=True, total=False, **attributes):
-    """One node of ours on x, z (where the operator has a second input) and s."""
-    names = ["x", "z", "s"] if len(spec.OPS[op].inputs) == 3 and second else ["x", "s"]
-    made = helper.make_node(op, names, ["y", "t"] if total else ["y"], name="norm", domain=spec.DOMAIN)
-    for name, value in {"epsilon": 1e-5, **attributes}.items():
-        kind = onnx.AttributeProto.INTS if value == [] else None
-        made.attribute.append(helper.make_attribute(name, value, attr_type=kind))
-    return made
-
-
-def model(nodes, inputs, outputs, initializers=()):
-    graph = helper.make_graph(nodes, "graph", inputs, outputs, list(initializers))
-    return helper.make_model(graph, opset_imports=OPSETS, ir_version=8)
-
-
-def session(proto, *, threads=1):
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
-    library.register(options)
-    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def ort_value(array):
-    """Shares the memory of the array; numpy has no bfloat16 of its own."""
-    if abi.DTYPE[array.dtype] != DType.BFLOAT16:
-        return ort.OrtValue.ortvalue_from_numpy(array)
-    if not hasattr(ort.OrtValue, "ortvalue_from_numpy_with_onnx_type"):
-        pytest.skip(f"the Python side of onnxruntime {ort.__version__} takes no bfloat16")
-    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), int(DType.BFLOAT16))
-
-
-def execute(proto, feeds, outputs=("y",), **options):
-    """Outputs as numpy arrays, of the shape of the first input."""
-    made = session(proto, **options)
-    binding = made.io_binding()
-    for name, array in feeds.items():
-        binding.bind_ortvalue_input(name, ort_value(array))
-    shape = next(iter(feeds.values())).shape
-    results = {v.name: np.zeros(shape, NUMPY[DType(v.type.tensor_type.elem_type)]) for v in proto.graph.output}
-    for name, array in results.items():
-        binding.bind_ortvalue_output(name, ort_value(array))
-    made.run_with_iobinding(binding)
-    return tuple(results[name] for name in outputs)
-
-
-def one_norm(op, dtype=DType.FLOAT, scale_type=DType.FLOAT, *, scale=None, total=False, dims=("n", "d"), **attributes):
-    """A model of one node; a scale given is constant."""
-    inputs = [info("x", dtype, dims)] + [info("z", dtype, dims)] * (len(spec.OPS[op].inputs) == 3)
-    constant = [] if scale is None else [numpy_helper.from_array(scale, "s")]
-    inputs += [] if constant else [info("s", scale_type, ["k"])]
-    outputs = [info("y", dtype, dims)] + [info("t", dtype, dims)] * total
-    return model([node(op, total=total, **attributes)], inputs, outputs, constant)
-
-
-def values(shape, dtype=DType.FLOAT, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype(NUMPY[dtype])
-
-
-def feeds_of(op, x, scale=None):
-    given = {"x": x} | ({"z": values(x.shape, abi.DTYPE[x.dtype], 2)} if len(spec.OPS[op].inputs) == 3 else {})
-    return given | ({} if scale is None else {"s": scale})
 
 
 ops = pytest.mark.parametrize("op", list(spec.OPS))
@@ -105,23 +34,11 @@ BUILT_IN = "SimplifiedLayerNormalization"
 @pytest.mark.parametrize(("dtype", "scale_type"), list(itertools.product(DType, DType)), ids=str)
 def test_every_type(op, dtype, scale_type):
     x, scale = values((6, 300), dtype), values(300, scale_type, 1)
-    stash = DType.DOUBLE if dtype == DType.DOUBLE else DType.FLOAT
-    types = {"stash_type": stash, "normalized_type": stash}
-    attributes = reference.Attributes(epsilon=float(np.float32(1e-5)), **types)
-    if op == spec.GATED.name:
-        types["scaled_type"] = stash
-        attributes = dataclasses.replace(attributes, scaled_type=stash)
     total = op == spec.SKIP.name
+    types = types_of(op, dtype)
     feeds = feeds_of(op, x, scale)
     got = execute(one_norm(op, dtype, scale_type, total=total, **types), feeds, ("y", "t") if total else ("y",))
-    given = {"s": scale.astype(NUMPY[stash]), **{name: feeds[name] for name in feeds if name != "s"}}
-    if total:
-        added = (x.astype(np.float64) + feeds["z"].astype(np.float64)).astype(x.dtype)
-        assert got[1].tobytes() == added.tobytes()
-        given |= {"x": added, "z": np.zeros_like(x)}
-    wanted = reference.exact(op, [given[name] for name in ("x", "z", "s") if name in given], attributes)[0]
-    bound = reference.bound(op, 300, x.dtype, attributes, additions=16)
-    assert reference.ulps(got[0], wanted, x.dtype).max() <= bound.ulps
+    check(op, feeds, types, *got)
 
 
 @ops

@@ -1,11 +1,6 @@
 # The CUDA kernels without onnxruntime: tests/cuda_device.py and bench/cuda.py load it. Built alone it
 # needs none of the CPU's kernels, which take longer to compile on a machine that is there for its GPU.
-if(TARGET cuda_kernels)
-  set(cuda_objects $<TARGET_OBJECTS:cuda_kernels>)
-else()
-  set(cuda_objects ${cuda_sources})
-endif()
-add_library(rmsnorm_cuda_test SHARED tests/cuda_device_abi.cc bench/gpu/copy.cu src/layout.cc ${cuda_objects})
+add_library(rmsnorm_cuda_test SHARED tests/cuda_device_abi.cc bench/gpu/copy.cu src/layout.cc $<TARGET_OBJECTS:cuda>)
 target_include_directories(rmsnorm_cuda_test PRIVATE src tests)
 target_link_options(rmsnorm_cuda_test PRIVATE
   -static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL

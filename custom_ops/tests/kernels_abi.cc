@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "dispatch.h"
-#include "layout.h"
+#include "test_problem.h"
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
@@ -31,20 +31,9 @@ std::string with_problem(const char* isa, const TestProblem& t, Body body) {
   std::string error;
   const KernelSet* kernels = select_kernel_set(isa, &error);
   if (!kernels) return error;
-  const Shape x(t.shape, t.shape + t.rank);
-  const Shape axes(t.axes, t.axes + t.axis_count);
-  const Shape scale(t.scale_shape, t.scale_shape + t.scale_rank);
   Problem p;
-  error = plan_layout(x, axes, scale, &p.layout);
+  error = to_problem(t, &p);
   if (!error.empty()) return error;
-  p.form = Form(t.form);
-  p.type = Element(t.type);
-  p.settings = {t.epsilon,        t.epsilon_outside,     t.floor,
-                Element(t.stash), Element(t.normalized), Element(t.scaled)};
-  p.x = t.x;
-  p.second = t.second;
-  p.y = t.y;
-  p.sum = t.sum;
   const int64_t count = p.layout.scale_elements;
   const int64_t bytes = count * size_of(p.settings.stash);
   std::unique_ptr<char[]> converted(new char[size_t(bytes + 63)]);

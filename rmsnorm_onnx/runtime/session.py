@@ -75,7 +75,8 @@ def make_session(
 
     Raises:
         InvalidInput: no such file.
-        CannotRun: onnxruntime is missing, lacks a provider, or cannot load the model (its own words are kept).
+        CannotRun: onnxruntime is missing, lacks a provider, or cannot start one, or cannot load the model
+            (its own words are kept).
         LibraryMissing: ``library`` is true and there is none.
     """
     onnxruntime = import_onnxruntime()
@@ -100,8 +101,15 @@ def session_from_ir(model: ir.Model, options: Any, providers: tuple[str, ...] = 
 
 def _create(onnxruntime: Any, source: bytes | str, options: Any, providers: tuple[str, ...], name: str) -> Any:
     try:
-        return onnxruntime.InferenceSession(source, options, providers=list(providers))
+        session = onnxruntime.InferenceSession(source, options, providers=list(providers))
     except RmsNormError:
         raise
     except Exception as error:  # onnxruntime raises a dozen classes without a common base
         raise CannotRun(f"onnxruntime {onnxruntime.__version__} cannot load {name}: {error}") from error
+    # A provider that does not start (no device, no driver) is a line in a log, and the CPU runs everything.
+    if lost := set(providers) - set(session.get_providers()):
+        raise CannotRun(
+            f"onnxruntime {onnxruntime.__version__} could not start {', '.join(sorted(lost))}; "
+            "its log says why, rmsnorm-onnx info what the driver says"
+        )
+    return session

@@ -2,6 +2,8 @@
 // that it is tested without one.
 #pragma once
 
+#include <string>
+
 #include "../kernel.h"
 
 namespace rmsnorm::cuda {
@@ -16,9 +18,8 @@ struct Device {
 
 // Which kernel runs.
 enum class Path : int32_t {
-  kRows,     // rows held in registers, several to a block or one
-  kCluster,  // one row over the registers of several blocks (sm_90 and newer)
-  kReread,   // a row too wide to hold: read a second time, from L2 where it fits
+  kRows,     // rows of whole aligned vectors, held in registers
+  kReread,   // any others: read a second time, from L1 or L2 where they fit
   kColumns,  // norms side by side
 };
 
@@ -31,9 +32,21 @@ struct Plan {
   int slices = 1;    // blocks that each sum a whole row and write one part of it
   int cluster = 1;   // blocks of one cluster
   int64_t blocks = 1;
-  int shared_bytes = 0;  // dynamic
+  int shared_bytes = 0;    // dynamic
+  bool aligned = false;    // every vector that is not the last of its run is 16 aligned bytes
+  bool streaming = false;  // Y leaves the caches first: they do not hold it anyway
+  bool prefetches_scale = false;  // before the sum, where too few rows are in flight to hide it
 };
 
-Plan plan(const Problem& problem, const Device& device);
+// Shared memory for the partial sums of a block's warps, and that of the block.
+constexpr int kSumBytes = 33 * 16;
+
+Plan plan(const Problem& problem, Element scale_type, const Device& device);
+
+// What plan() says about columns.
+Plan plan_columns(const Problem& problem, const Device& device);
+
+// As one line, for tests and messages.
+std::string to_text(const Plan& plan);
 
 }  // namespace rmsnorm::cuda

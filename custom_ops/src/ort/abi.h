@@ -81,6 +81,7 @@ enum class Slot : int {
   ReleaseStatus = 93,
   ReleaseTensorTypeAndShapeInfo = 99,
   KernelInfoGetAttributeArray_int64 = 163,
+  KernelContext_GetGPUComputeStream = 193,
   KernelInfo_GetOutputCount = 231,
   KernelInfo_GetOutputName = 233,
   HasSessionConfigEntry = 237,
@@ -127,6 +128,7 @@ RMSNORM_SLOT(ReleaseStatus, void, Status*)
 RMSNORM_SLOT(ReleaseTensorTypeAndShapeInfo, void, TensorInfo*)
 RMSNORM_SLOT(KernelInfoGetAttributeArray_int64, Status*, const KernelInfo*, const char*, int64_t*,
              size_t*)
+RMSNORM_SLOT(KernelContext_GetGPUComputeStream, Status*, const KernelContext*, void**)
 RMSNORM_SLOT(KernelInfo_GetOutputCount, Status*, const KernelInfo*, size_t*)
 RMSNORM_SLOT(KernelInfo_GetOutputName, Status*, const KernelInfo*, size_t, char*, size_t*)
 RMSNORM_SLOT(HasSessionConfigEntry, Status*, const SessionOptions*, const char*, int*)

@@ -10,8 +10,6 @@ void Api::fail(Status* status) const {
   throw std::runtime_error(text);
 }
 
-namespace {
-
 // Four calls and as many allocations, half the fixed cost of a small node.
 Shape copy_shape(const Api& api, const Value* value) {
   struct Info {
@@ -27,22 +25,6 @@ Shape copy_shape(const Api& api, const Value* value) {
   Shape shape(rank);
   api.call<Slot::GetDimensions>(info.get, shape.data(), rank);
   return shape;
-}
-
-}  // namespace
-
-Tensor read_tensor(const Api& api, const Value* value) {
-  Tensor tensor;
-  if (api.lends_shapes()) {
-    int type = 0;
-    api.call<Slot::GetTensorElementTypeAndShapeDataReference>(value, &type, &tensor.shape.data,
-                                                              &tensor.shape.count);
-  } else {
-    tensor.copy = copy_shape(api, value);
-    tensor.shape = tensor.copy;
-  }
-  api.call<Slot::GetTensorMutableData>(const_cast<Value*>(value), &tensor.data);
-  return tensor;
 }
 
 CustomOp common_callbacks() {

@@ -68,18 +68,30 @@ class Api {
   int version_;
 };
 
-// A tensor of a kernel call or a constant input.
+// A tensor of a kernel call or a constant input. Filled in place: what onnxruntime has just written
+// to it in two halves, a move would read at once, and wait for (10 ns a tensor).
 struct Tensor {
   Tensor() = default;
-  Tensor(Tensor&&) = default;
-  Tensor& operator=(Tensor&&) = default;
+  Tensor(const Tensor&) = delete;
 
   Dims shape;  // onnxruntime's own, or `copy` where an older one only gives copies
   void* data = nullptr;
   Shape copy;
 };
 
-Tensor read_tensor(const Api& api, const Value* value);
+Shape copy_shape(const Api& api, const Value* value);
+
+inline void read_tensor(const Api& api, const Value* value, Tensor* tensor) {
+  if (api.lends_shapes()) {
+    int type = 0;
+    api.call<Slot::GetTensorElementTypeAndShapeDataReference>(value, &type, &tensor->shape.data,
+                                                              &tensor->shape.count);
+  } else {
+    tensor->copy = copy_shape(api, value);
+    tensor->shape = tensor->copy;
+  }
+  api.call<Slot::GetTensorMutableData>(const_cast<Value*>(value), &tensor->data);
+}
 
 // A CustomOp with every callback set that does the same for all our operators.
 CustomOp common_callbacks();

@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "../cuda/launch.h"
 #include "../dispatch.h"
 #include "norm_op.h"
 
@@ -7,6 +8,26 @@ namespace rmsnorm::ort {
 namespace {
 
 const InfoOp& self(const CustomOp* op) { return *static_cast<const InfoOp*>(op); }
+
+#ifdef RMSNORM_CUDA
+// A sentence becomes a string; an object is one already.
+std::string in_json(const std::string& said) {
+  if (!said.empty() && said[0] == '{') return said;
+  std::string quoted = "\"";
+  for (const char c : said)
+    quoted += c == '"' || c == '\\' ? std::string("\\") + c : std::string(1, c);
+  return quoted + "\"";
+}
+#endif
+
+// null in a library without CUDA.
+std::string describe_cuda() {
+#ifdef RMSNORM_CUDA
+  return "{\"architectures\": \"" RMSNORM_CUDA "\", \"device\": " + in_json(cuda::describe()) + "}";
+#else
+  return "null";
+#endif
+}
 
 std::string describe() {
   std::string error;
@@ -17,7 +38,7 @@ std::string describe() {
     names += std::string(names.empty() ? "\"" : ", \"") + set->name + "\"";
   }
   return "{\"spec\": " + std::string(spec::kJson) + ", \"isa\": {\"supported\": [" + names +
-         "], \"active\": \"" + active->name + "\"}}";
+         "], \"active\": \"" + active->name + "\"}, \"cuda\": " + describe_cuda() + "}";
 }
 
 }  // namespace

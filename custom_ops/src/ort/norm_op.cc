@@ -2,15 +2,28 @@
 
 #include <vector>
 
-#include "norm_kernel.h"
+#include "cpu_kernel.h"
+#ifdef RMSNORM_CUDA
+#include "cuda_kernel.h"
+#endif
 
 namespace rmsnorm::ort {
 namespace {
 
 const NormOp& self(const CustomOp* op) { return *static_cast<const NormOp*>(op); }
 
-Status* create(const CustomOp* op, const ApiTable*, const KernelInfo* info, void** kernel) {
-  return self(op).api.guard([&] { *kernel = new NormKernel(self(op), info); });
+// Nodes of this operator become a Kernel.
+template <class Kernel>
+void run_with(CustomOp* op) {
+  op->CreateKernelV2 = [](const CustomOp* op, const ApiTable*, const KernelInfo* info,
+                          void** made) {
+    return self(op).api.guard([&] { *made = new Kernel(self(op), info); });
+  };
+  op->KernelComputeV2 = [](void* data, KernelContext* context) {
+    const Kernel& kernel = *static_cast<const Kernel*>(data);
+    return kernel.api().guard([&] { kernel.compute(context); });
+  };
+  op->KernelDestroy = [](void* kernel) { delete static_cast<Kernel*>(kernel); };
 }
 
 // A length that is neither known nor named reads -1, and would be written down as the length -1.
@@ -66,11 +79,12 @@ size_t nowhere(int**, int**) { return 0; }
 
 }  // namespace
 
-NormOp::NormOp(const Api& api, const Kind& kind, Element type, Element scale_type,
+NormOp::NormOp(const Api& api, const Kind& kind, Device device, Element type, Element scale_type,
                bool infers_optional)
     : CustomOp(common_callbacks()),
       api(api),
       is(kind),
+      device(device),
       type(type),
       scale_type(scale_type),
       result(kind.built_in ? scale_type : type),
@@ -95,12 +109,13 @@ NormOp::NormOp(const Api& api, const Kind& kind, Element type, Element scale_typ
     return index + spec.optional_outputs >= spec.outputs ? kOptional : kRequired;
   };
   if (is.built_in) GetStartVersion = [](const CustomOp*) { return 1; };
-  CreateKernelV2 = create;
-  KernelComputeV2 = [](void* data, KernelContext* context) {
-    const NormKernel& kernel = *static_cast<const NormKernel*>(data);
-    return kernel.api().guard([&] { kernel.compute(context); });
-  };
-  KernelDestroy = [](void* kernel) { delete static_cast<NormKernel*>(kernel); };
+  run_with<CpuKernel>(this);
+#ifdef RMSNORM_CUDA
+  if (device == Device::kCuda) {
+    run_with<CudaKernel>(this);
+    GetExecutionProviderType = [](const CustomOp*) { return "CUDAExecutionProvider"; };
+  }
+#endif
   InferOutputShapeFn = infer_shapes;
   const size_t sum = is.ports.sum;
   GetMayInplace = result != type ? nowhere

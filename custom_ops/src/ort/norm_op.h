@@ -1,4 +1,5 @@
-// The operators as onnxruntime sees them: one CustomOp per operator, type of X and type of scale.
+// The operators as onnxruntime sees them: one CustomOp per operator, device, type of X and type of
+// scale.
 #pragma once
 
 #include "../kernel.h"
@@ -32,18 +33,23 @@ struct Kind {
   bool rounds_to_type = false;  // the normalized value is rounded to the type of X = type of Y
 };
 
+enum class Device { kCpu, kCuda };
+
 struct NormOp : CustomOp {
-  NormOp(const Api& api, const Kind& kind, Element type, Element scale_type, bool infers_optional);
+  NormOp(const Api& api, const Kind& kind, Device device, Element type, Element scale_type,
+         bool infers_optional);
 
   Api api;
   Kind is;
+  Device device;
   Element type;
   Element scale_type;
   Element result;  // type of Y
   bool infers_optional;
 };
 
-// Reports what the library was built from and which instruction sets it may use, as JSON bytes.
+// Reports what the library was built from, which instruction sets it may use and which GPU, as JSON
+// bytes.
 struct InfoOp : CustomOp {
   explicit InfoOp(const Api& api);
 

@@ -25,6 +25,14 @@ int version_of(const ApiBase& base) {
 constexpr Element kTypes[] = {Element::kFloat32, Element::kFloat16, Element::kBFloat16,
                               Element::kFloat64};
 
+// Of our own operators. The drop-ins stay on the CPU: elsewhere onnxruntime keeps its own kernels.
+constexpr Device kDevices[] = {
+    Device::kCpu,
+#ifdef RMSNORM_CUDA
+    Device::kCuda,
+#endif
+};
+
 constexpr spec::Op kOnnxNorm = {"RMSNormalization", 2, 1, 0};
 constexpr spec::Op kSimplified = {"SimplifiedLayerNormalization", 2, 2, 1};
 constexpr spec::Op kSkipSimplified = {"SkipSimplifiedLayerNormalization", 4, 4, 3};
@@ -73,14 +81,21 @@ struct Domain {
   Domain(const Api& api, bool infers_optional, const char* name, const std::vector<Kind>& kinds) {
     api.call<Slot::CreateCustomOpDomain>(name, &handle);
     for (const Kind& is : kinds) {
-      for (const Element type : kTypes) {
-        for (const Element scale_type : kTypes) {
-          if (is.built_in && is.ports.second != Ports::kNone && type != scale_type) continue;
-          const NormOp& op = norms.emplace_back(api, is, type, scale_type, infers_optional);
-          api.call<Slot::CustomOpDomain_Add>(handle, &op);
+      for (const Device device : kDevices) {
+        if (is.built_in && device != Device::kCpu) continue;
+        for (const Element type : kTypes) {
+          for (const Element scale_type : kTypes)
+            add(api, is, device, type, scale_type, infers_optional);
         }
       }
     }
+  }
+
+  void add(const Api& api, const Kind& is, Device device, Element type, Element scale_type,
+           bool infers_optional) {
+    if (is.built_in && is.ports.second != Ports::kNone && type != scale_type) return;
+    const NormOp& op = norms.emplace_back(api, is, device, type, scale_type, infers_optional);
+    api.call<Slot::CustomOpDomain_Add>(handle, &op);
   }
 
   std::deque<NormOp> norms;

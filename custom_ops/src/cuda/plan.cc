@@ -1,0 +1,175 @@
+#include "plan.h"
+
+#include <algorithm>
+
+namespace rmsnorm::cuda {
+namespace {
+
+constexpr int kWarp = 32;
+
+// A block of narrow rows: 8 blocks of 256 threads fill a processor, 6 of them those with 1536
+// (quack and Transformer Engine use 128). Not measured here yet.
+constexpr int kBlock = 256;
+
+// Threads and vectors of 16 bytes of each, for rows of so many vectors. Half as many vectors of
+// each thread where two tensors are read, because 64 registers are all that a thread of 1024 has.
+// Not measured here yet.
+struct Step {
+  int row_vectors;
+  int threads;
+  int vectors;
+};
+constexpr Step kSteps[] = {
+    {64, 32, 2},  // no barrier up to 2 KiB of row: quack up to 6 KiB, Transformer Engine up to 4
+    {128, 32, 4},    {256, 128, 2},  // Transformer Engine: 4 warps to a row of 8 KiB
+    {512, 256, 2},  // HydraQYH holds 8 and 16 KiB with one vector to a thread, at 0.95 of copy
+    {1024, 256, 4},  {2048, 512, 4},
+    {4096, 512, 8},  // two blocks of 512 are at work at once, one reads while one writes
+    {8192, 1024, 8},
+};
+constexpr int kMostThreads = 1024;
+
+// Rows wider than a block of 512 threads holds go to clusters, where there are. quack's clusters
+// begin at 32 KiB of 16 bits; those of 16 blocks lose it 7 %, and 8 are what every device takes.
+constexpr int kCluster = 90;
+constexpr int kClusterVectors = 4096;
+constexpr int kMostBlocks = 8;
+
+// Rows of so many elements or more are read by several blocks if there are few: TileOPs does from
+// 4096 on. Fewer than half of the processors have work then. Not measured here yet.
+constexpr int64_t kSlicedElements = 4096;
+
+bool has_whole_steps(const Walk& walk, const int64_t* steps, int64_t size) {
+  bool whole = true;
+  for (int d = 0; d < walk.rank; ++d) whole &= walk.size[d] == 1 || steps[d] * size % 16 == 0;
+  return whole;
+}
+
+// Whether every vector, of the scale too, is 16 aligned bytes.
+bool is_whole(const Problem& p, Element scale_type) {
+  const Layout& layout = p.layout;
+  const int64_t size = size_of(p.type), scale_size = size_of(scale_type);
+  uintptr_t all = uintptr_t(layout.inner * size);
+  for (const void* tensor :
+       {p.x, p.second, p.scale, static_cast<const void*>(p.y), static_cast<const void*>(p.sum)}) {
+    all |= reinterpret_cast<uintptr_t>(tensor);
+  }
+  const bool scale_fits = layout.inner_scale == 1 &&
+                          (scale_type == p.type || scale_type == p.settings.stash) &&
+                          has_whole_steps(layout.kept, layout.kept.scale, scale_size);
+  return layout.reduced.count == 1 && all % 16 == 0 && (!p.scale || scale_fits) &&
+         has_whole_steps(layout.kept, layout.kept.x, size);
+}
+
+// What rows are held in registers for.
+bool has_held_stash(const Problem& p) {
+  return (p.type == Element::kFloat64) == (p.settings.stash == Element::kFloat64);
+}
+
+bool is_in_place(const Problem& p) {
+  const bool sum = p.sum && (p.sum == p.x || p.sum == p.second);
+  return sum || p.y == p.x || p.y == p.second;
+}
+
+int power_of_two_from(int64_t least) {
+  int power = 1;
+  while (power < least) power *= 2;
+  return power;
+}
+
+// Threads, vectors and cluster by the width, type and form: they make the order of the sum. False
+// where registers do not hold the row.
+bool divide_row(const Problem& p, const Device& device, int64_t row_vectors, Plan* plan) {
+  const bool clusters = device.arch >= kCluster;
+  if (row_vectors <= kWarp) {
+    plan->threads = power_of_two_from(row_vectors);
+    return true;
+  }
+  const int most = p.form == Form::kPlain ? 8 : 4;
+  for (const Step& step : kSteps) {
+    const int factor = step.vectors > most ? 2 : 1;
+    if (row_vectors > step.row_vectors || step.threads * factor > kMostThreads) continue;
+    if (clusters && step.row_vectors > kClusterVectors) break;
+    plan->threads = step.threads * factor;
+    plan->vectors = step.vectors / factor;
+    return true;
+  }
+  const int64_t blocks = (row_vectors + kClusterVectors - 1) / kClusterVectors;
+  plan->vectors = most;
+  plan->threads = kMostThreads;
+  if (!clusters) return false;
+  plan->cluster = std::min(power_of_two_from(blocks), kMostBlocks);
+  if (blocks <= kMostBlocks) plan->threads = kClusterVectors / most;
+  return blocks * kClusterVectors <= int64_t(kMostBlocks) * plan->threads * most;
+}
+
+Plan plan_rows(const Problem& p, Element scale_type, const Device& device) {
+  const Layout& layout = p.layout;
+  const int64_t rows = layout.kept.count;
+  Plan plan;
+  plan.vector = int(16 / size_of(p.type));
+  const int64_t row_vectors = (layout.inner + plan.vector - 1) / plan.vector * layout.reduced.count;
+  const bool fits = divide_row(p, device, row_vectors, &plan);
+  if (size_of(p.settings.stash) > 2 * size_of(p.type)) {
+    plan.threads = std::min(plan.threads, kMostThreads / 2);  // they have more registers
+  }
+  if (!fits || !has_held_stash(p) || !is_whole(p, scale_type)) plan.path = Path::kReread;
+  if (plan.threads <= kWarp) {
+    // Smaller blocks where there are too few of them for all processors.
+    const auto blocks_of = [&](int threads) {
+      return (rows + threads / plan.threads - 1) / (threads / plan.threads);
+    };
+    int threads = kBlock;
+    while (threads > kWarp && blocks_of(threads) < device.processors) threads /= 2;
+    plan.rows = threads / plan.threads;
+    plan.blocks = blocks_of(threads);
+  } else {
+    if (plan.path == Path::kRows && plan.cluster == 1 && layout.averaged >= kSlicedElements &&
+        !is_in_place(p)) {
+      while (plan.slices < plan.vectors && rows * plan.slices * 2 <= device.processors) {
+        plan.slices *= 2;
+      }
+    }
+    plan.blocks = rows * plan.slices * plan.cluster;
+    plan.shared_bytes = kSumBytes;
+  }
+  plan.streaming = layout.elements() * size_of(p.type) > device.l2_bytes;
+  plan.prefetches_scale =
+      p.scale && plan.path == Path::kRows && layout.inner_scale && plan.blocks <= device.processors;
+  return plan;
+}
+
+const char* name_of(Path path) {
+  switch (path) {
+    case Path::kRows:
+      return "rows";
+    case Path::kReread:
+      return "reread";
+    case Path::kColumns:
+      return "columns";
+  }
+  return "nothing";
+}
+
+}  // namespace
+
+Plan plan(const Problem& problem, Element scale_type, const Device& device) {
+  return problem.layout.columns ? plan_columns(problem, device)
+                                : plan_rows(problem, scale_type, device);
+}
+
+std::string to_text(const Plan& plan) {
+  const auto part = [](const char* name, int64_t value) {
+    return std::string(" ") + name + " " + std::to_string(value);
+  };
+  std::string text = name_of(plan.path);
+  text += part("vector", plan.vector) + part("threads", plan.threads);
+  text += part("vectors", plan.vectors) + part("rows", plan.rows) + part("slices", plan.slices);
+  text += part("cluster", plan.cluster) + part("blocks", plan.blocks);
+  text += part("shared", plan.shared_bytes);
+  if (plan.streaming) text += " streaming";
+  if (plan.prefetches_scale) text += " prefetches-scale";
+  return text;
+}
+
+}  // namespace rmsnorm::cuda

@@ -1,0 +1,76 @@
+// Any rows: of any width, at any address, in several runs, with any scale. Pass 2 reads them again,
+// from L1 where a row is not too wide and from L2 else. The sums are those of rows.cuh: the same
+// threads add the same vectors.
+#pragma once
+
+#include "choose.h"
+#include "enqueue.cuh"
+#include "scale.cuh"
+#include "share.cuh"
+#include "vector.cuh"
+
+namespace rmsnorm::cuda {
+
+template <class T>
+RMSNORM_DEVICE Words load_at(const void* tensor, const Spot& spot) {
+  if (spot.left <= 0) return Words{};
+  return load_anywhere<false>(static_cast<const T*>(tensor) + spot.x, spot.left);
+}
+
+template <class T, class S>
+RMSNORM_DEVICE void store_at(const Task<S>& task, const Share& share, void* tensor, const Words& v,
+                             const Spot& spot) {
+  const int width = task.threads < kWarp ? task.threads : kWarp;
+  const int lane = share.lane & (width - 1);
+  store_anywhere(static_cast<T*>(tensor) + spot.x, v,
+                 {spot.left, lane > 0 && !spot.first, lane + 1 < width}, width, task.streaming);
+}
+
+template <class T, class S, Form F>
+RMSNORM_KERNEL((kMostThreads<T, S>))
+reread_rows(RMSNORM_ARGUMENT Task<S> task) {
+  allow_kernels_after();
+  const Share share = share_of(task);
+  const auto spot_at = [&](int64_t j) {
+    return spot_of<kVector<T>>(task, share.place, share.first + j * share.stride);
+  };
+  // All lanes of a warp take as many steps.
+  const int64_t steps = quotient(task.row_vectors + share.stride - 1, share.stride);
+  wait_for_kernels_before();
+  Held<T, S, F> held;
+  SquareSum<T, S> sum;
+#pragma unroll 1
+  for (int64_t j = 0; j < steps; ++j) {
+    const Spot spot = spot_at(j);
+    const Words x = load_at<T>(task.x, spot);
+    Words second{};
+    if constexpr (F == Form::kSkip || F == Form::kPreGated) {
+      second = load_at<T>(task.second, spot);
+    }
+    S v[kVector<T>];
+    held.take(x, second, v);
+#pragma unroll
+    for (int i = 0; i < kVector<T>; ++i) v[i] = i < spot.left ? v[i] : S(0);
+    sum.add(0, v);
+    if (j % kVectorsPerBlock == kVectorsPerBlock - 1) sum.settle();
+  }
+  const Pair<S> reciprocal = reciprocal_for(task, share, sum.value());
+#pragma unroll 1
+  for (int64_t j = 0; j < steps; ++j) {
+    const Spot spot = spot_at(j);
+    const Words x = load_at<T>(task.x, spot);
+    Words second{};
+    if constexpr (F != Form::kPlain) second = load_at<T>(task.second, spot);
+    S v[kVector<T>], scale[kVector<T>];
+    load_scale<kVector<T>>(task.scale, task.scale_type, spot.scale, task.scale_step, spot.left,
+                           scale);
+    held.take(x, second, v);
+    if constexpr (F == Form::kSkip) {
+      if (task.sum) store_at<T>(task, share, task.sum, held.value(), spot);
+    }
+    store_at<T>(task, share, task.y, held.result(task.rounding, scale, &reciprocal, 0), spot);
+  }
+  if (task.is_cluster) cluster_sync();
+}
+
+}  // namespace rmsnorm::cuda

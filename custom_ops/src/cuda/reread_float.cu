@@ -1,0 +1,7 @@
+#include "rows_start.cuh"
+
+namespace rmsnorm::cuda {
+
+template std::string start_reread<float>(const Start&);
+
+}  // namespace rmsnorm::cuda

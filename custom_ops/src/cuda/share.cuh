@@ -1,0 +1,45 @@
+// Which row a thread works on, and which of its vectors.
+#pragma once
+
+#include "sum.cuh"
+#include "task.cuh"
+
+namespace rmsnorm::cuda {
+
+struct Share {
+  int64_t row;
+  bool exists;
+  int number;  // of this block among those of the row
+  int lane;    // among the threads of the row in this block
+  Place place;
+  int64_t first;  // vector
+  int stride;     // from one vector to the next
+};
+
+template <class S>
+RMSNORM_DEVICE Share share_of(const Task<S>& task) {
+  Share share;
+  const int64_t group = quotient(block(), task.blocks);
+  share.number = int(block() - group * task.blocks);
+  share.lane = thread() & (task.threads - 1);
+  const int in_block = int(quotient(thread(), task.threads));
+  share.row = group * quotient(threads(), task.threads) + in_block;
+  share.exists = share.row < task.rows;
+  share.place = place_of(task.kept, share.exists ? share.row : 0);
+  const int part = task.is_cluster ? share.number : 0;
+  share.first = share.exists ? int64_t(part) * task.threads + share.lane : task.row_vectors;
+  share.stride = task.threads * (task.is_cluster ? task.blocks : 1);
+  return share;
+}
+
+// Over all threads of a row, and what its norm is multiplied by.
+template <class S>
+RMSNORM_DEVICE Pair<S> reciprocal_for(const Task<S>& task, const Share& share, Pair<S> sum) {
+  sum = across_threads(sum, task.threads, task.is_cluster ? task.blocks : 1);
+  const Pair<S> reciprocal = task.root.reciprocal(sum);
+  const bool is_first = share.exists && share.lane == 0 && share.number == 0;
+  if (task.inverse && is_first) task.inverse[share.row] = float(reciprocal.high);
+  return reciprocal;
+}
+
+}  // namespace rmsnorm::cuda

@@ -1,0 +1,106 @@
+// Vectors of a row that need not begin where 16 bytes do. Memory is touched in aligned pieces that
+// hold an element of the row: those lie within any allocation.
+#pragma once
+
+#include "element.cuh"
+
+namespace rmsnorm::cuda {
+
+RMSNORM_DEVICE int bytes_past_16(const void* address) {
+  return int(reinterpret_cast<uintptr_t>(address) & 15);
+}
+
+// The 16 bytes of low:high from byte `shift` on, 0 to 16.
+RMSNORM_DEVICE Words joined(const Words& low, const Words& high, int shift) {
+  uint32_t w[9] = {low.word[0],  low.word[1],  low.word[2],
+                   low.word[3],  high.word[0], high.word[1],
+                   high.word[2], high.word[3], 0};
+#pragma unroll
+  for (int by = 4; by > 0; by /= 2) {
+#pragma unroll
+    for (int i = 0; i + by < 9; ++i) w[i] = (shift / 4 & by) ? w[i + by] : w[i];
+  }
+  const int bits = shift % 4 * 8;
+  return {shifted(w[0], w[1], bits), shifted(w[1], w[2], bits), shifted(w[2], w[3], bits),
+          shifted(w[3], w[4], bits)};
+}
+
+// `count` elements, those after them are anything. kConstant: nobody writes them meanwhile.
+template <bool kConstant, class T>
+RMSNORM_DEVICE Words load_anywhere(const T* from, int count) {
+  const auto load = [](const char* piece) {
+    return kConstant ? load16_constant(piece) : load16(piece);
+  };
+  const int shift = bytes_past_16(from);
+  const char* const piece = reinterpret_cast<const char*>(from) - shift;
+  const Words low = load(piece);
+  if (shift == 0) return low;
+  Words high = low;
+  if (shift + count * int(sizeof(T)) > 16) high = load(piece + 16);
+  return joined(low, high, shift);
+}
+
+// The first of a vector of zeros.
+template <class T>
+RMSNORM_DEVICE Words load_element(const T* from) {
+  if constexpr (sizeof(T) == 8) {
+    const uint64_t bits = *reinterpret_cast<const uint64_t*>(from);
+    return {uint32_t(bits), uint32_t(bits >> 32), 0, 0};
+  } else if constexpr (sizeof(T) == 4) {
+    return {*reinterpret_cast<const uint32_t*>(from), 0, 0, 0};
+  } else {
+    return {*reinterpret_cast<const uint16_t*>(from), 0, 0, 0};
+  }
+}
+
+template <class T>
+RMSNORM_DEVICE void store_element(T* to, const Words& v, int i) {
+  if constexpr (sizeof(T) == 8) {
+    reinterpret_cast<uint64_t*>(to)[i] = uint64_t(v.word[2 * i + 1]) << 32 | v.word[2 * i];
+  } else if constexpr (sizeof(T) == 4) {
+    reinterpret_cast<uint32_t*>(to)[i] = v.word[i];
+  } else {
+    reinterpret_cast<uint16_t*>(to)[i] = uint16_t(v.word[i / 2] >> i % 2 * 16);
+  }
+}
+
+// Where a vector stands among those that its neighbours write.
+struct Neighbours {
+  int left;     // elements to the end of its run, 0 or less where there is no vector
+  bool before;  // the lane before this one writes the vector before
+  bool after;   // the lane after this one is of the same row
+};
+
+// Every lane of a warp takes part. A piece that two vectors share is written by the lane of the
+// second; ends of runs and of warps go element by element.
+template <class T>
+RMSNORM_DEVICE void store_anywhere(T* to, const Words& v, const Neighbours& next, int width,
+                                   bool streaming) {
+  constexpr int kSize = int(sizeof(T));
+  Words before;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) before.word[i] = shuffle_up(v.word[i], 1, width);
+  const int shift = bytes_past_16(to);
+  const int own = next.left * kSize, following = own - 16;
+  const bool first_whole = shift + own >= 16 && (next.before || shift == 0);
+  const bool second_whole = next.after && shift + following >= 16;
+  if (first_whole && next.left > 0) {
+    store16(reinterpret_cast<char*>(to) - shift, joined(before, v, 16 - shift), streaming);
+  }
+#pragma unroll
+  for (int i = 0; i < kVector<T>; ++i) {
+    const bool written = shift + i * kSize < 16 ? first_whole : second_whole;
+    if (i < next.left && !written) store_element(to, v, i);
+  }
+}
+
+template <class T>
+RMSNORM_DEVICE void store_aligned(T* to, const Words& v, int left, bool streaming) {
+  if (left >= kVector<T>) return store16(to, v, streaming);
+#pragma unroll
+  for (int i = 0; i < kVector<T> - 1; ++i) {
+    if (i < left) store_element(to, v, i);
+  }
+}
+
+}  // namespace rmsnorm::cuda
