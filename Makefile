@@ -67,6 +67,7 @@ cuda: $(VENV)/tested
 	$(BIN)/cmake -S custom_ops -B build/kernels -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
 	  -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DRMSNORM_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="$(CUDA)"
 	$(BIN)/cmake --build build/kernels --target rmsnorm_onnx_cuda
+
 # A Python with torch or cupy: usually the machine's own, and nothing is installed.
 PYTHON := python3
 CUDA_TESTS := $(PYTHON) -m pytest --quiet -p no:cacheprovider tests/test_cuda_device.py
