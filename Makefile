@@ -2,6 +2,7 @@
 # make bench: the bare kernels' speed, with Google Benchmark.
 # make aarch64: the kernels compiled for 64-bit Arm and tested under an emulator.
 # make cuda: the library with the kernels for NVIDIA GPUs; make cuda CUDA=90 for one architecture.
+# make cuda-test, cuda-sanitize, cuda-bench: on a machine with a GPU, with PYTHON's torch or cupy; see docs/cuda.md.
 VENV := .venv
 BIN := $(VENV)/bin
 # Most modules of what is installed are never imported.
@@ -9,7 +10,7 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile
 SOURCES := $(shell find rmsnorm_onnx custom_ops -type f -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES = $(shell git ls-files 'custom_ops/*.cc' 'custom_ops/*.h' 'custom_ops/*.cu' 'custom_ops/*.cuh')
 
-.PHONY: demo test lint format bench aarch64 cuda clean
+.PHONY: demo test lint format bench aarch64 cuda cuda-test cuda-sanitize cuda-bench clean
 
 $(BIN)/python:
 	python3 -m venv $(VENV)
@@ -66,6 +67,31 @@ cuda: $(VENV)/tested
 	$(BIN)/cmake -S custom_ops -B build/kernels -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
 	  -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DRMSNORM_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="$(CUDA)"
 	$(BIN)/cmake --build build/kernels --target rmsnorm_onnx_cuda
+
+# A Python with torch or cupy: usually the machine's own, and nothing is installed.
+PYTHON := python3
+CUDA_TESTS := $(PYTHON) -m pytest --quiet -p no:cacheprovider tests/test_cuda_device.py
+cuda-test cuda-sanitize cuda-bench: export PYTHONPATH := $(CURDIR):$(PYTHONPATH)
+cuda-test:
+	$(CUDA_TESTS)
+
+# A few shapes of every kind; cupy's buffers are allocations of their own, and initcheck needs outputs unwritten.
+CUDA_SANITIZERS := memcheck racecheck initcheck synccheck
+SANITIZED := captured_graph or (where_tensors_begin and (128 or 5003 or 70)) or (number_of_rows and (128 or 5003 or 40001))
+cuda-sanitize:
+	@command -v compute-sanitizer >/dev/null || \
+	  { echo "make cuda-sanitize needs compute-sanitizer, part of the CUDA toolkit: put its bin folder on PATH"; exit 1; }
+	$(PYTHON) tests/cuda_device.py
+	for tool in $(CUDA_SANITIZERS); do \
+	  echo "compute-sanitizer --tool $$tool"; \
+	  if [ $$tool = initcheck ]; then export RMSNORM_UNPOISONED=1; else unset RMSNORM_UNPOISONED; fi; \
+	  RMSNORM_CUDA_MEMORY=cupy compute-sanitizer --tool $$tool --error-exitcode 1 --target-processes all \
+	    $(CUDA_TESTS) -k "$(SANITIZED)" || exit 1; \
+	done
+
+CUDA_RESULTS := build/cuda-bench
+cuda-bench:
+	$(PYTHON) custom_ops/bench/cuda.py $(CUDA_RESULTS)
 
 clean:
 	rm -rf $(VENV) build dist
