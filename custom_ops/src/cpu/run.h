@@ -39,7 +39,8 @@ template <Form F, class T, class S>
 
 // Pass 1 over the last, incomplete step.
 template <Form F, class T, class S>
-[[gnu::always_inline]] inline void add_rest(const Stage<T, S>& stage, int64_t at, int64_t end, V<S>* lane) {
+[[gnu::always_inline]] inline void add_rest(const Stage<T, S>& stage, int64_t at, int64_t end,
+                                            V<S>* lane) {
   for (; at < end; at += kWidth<S>, ++lane) {
     const V<S> v = end - at >= kWidth<S> ? stage.template first<F>(at)
                                          : stage.template first<F>(at, int(end - at));
