@@ -24,7 +24,9 @@ RMSNORM_KERNEL(64) outside(float* y) { store16(y + 8, Words{}, false); }
 RMSNORM_KERNEL(64) before(float*) { shared()[-1] = 0; }
 RMSNORM_KERNEL(64) gone(float*) {
   sync();
-  if (cluster_rank() == 1) remote(shared(), 0);
+  if (cluster_rank() == 0) return;
+  sync();
+  remote(shared(), 0);
 }
 RMSNORM_KERNEL(64) leaving(float*) {
   remote(shared(), 1 - cluster_rank());
