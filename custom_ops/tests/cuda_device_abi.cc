@@ -10,13 +10,6 @@ using namespace rmsnorm;
 
 namespace {
 
-thread_local std::string answer;  // what the last call returned as text
-
-const char* say(std::string text) {
-  answer = std::move(text);
-  return answer.c_str();
-}
-
 // Unlike the CPU's kernels, these read the scale as it comes.
 std::string to_device_problem(const TestProblem& t, Problem* p) {
   p->scale = t.scale;

@@ -14,13 +14,6 @@ using namespace rmsnorm;
 
 namespace {
 
-thread_local std::string answer;  // what the last call returned as text
-
-const char* say(std::string text) {
-  answer = std::move(text);
-  return answer.c_str();
-}
-
 double nanoseconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::nano>(std::chrono::steady_clock::now() - start).count();
 }

@@ -6,6 +6,13 @@
 
 namespace rmsnorm {
 
+// Text for a caller in C, which stands until the next is said on this thread.
+inline const char* say(std::string text) {
+  static thread_local std::string answer;
+  answer = std::move(text);
+  return answer.c_str();
+}
+
 // All but the scale and how Y is stored. Empty, or what is wrong with the layout.
 inline std::string to_problem(const TestProblem& t, Problem* p) {
   const Shape x(t.shape, t.shape + t.rank);

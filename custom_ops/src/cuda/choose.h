@@ -16,8 +16,6 @@ struct Choice {
   using T = Type;
   using S = Stash;
   static constexpr Form kForm = kTheForm;
-  // As in cpu/stage.h: what models use.
-  static constexpr bool kIsCommon = sizeof(T) <= sizeof(S) && sizeof(S) <= 2 * sizeof(T);
 };
 
 template <class T, class S, class Body>

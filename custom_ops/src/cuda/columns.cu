@@ -6,55 +6,43 @@
 namespace rmsnorm::cuda {
 namespace {
 
-struct Order {
-  const Problem& problem;
-  Element scale_type;
-  const Plan& plan;
-  const Device& device;
-  void* stream;
-};
-
 template <class T, class S, Form F, bool kIsWide>
-std::string start(const Order& order) {
+std::string start_tiles(const Start& given) {
   using Own = Tile<T, S, F, kIsWide>;
-  constexpr int kDependentLaunch = 90;
-  const Plan& plan = order.plan;
-  const Layout& layout = order.problem.layout;
+  const Plan& plan = given.plan;
+  const Layout& layout = given.problem.layout;
   const int64_t depth = int64_t(plan.threads) / kWarp * kParts * kDeep;
   const int64_t accesses = layout.kept.count * layout.inner / Own::kElements;
-  const Sides<S> sides{Task<S>(order.problem, order.scale_type, plan),  plan.threads / kWarp,
+  const Sides<S> sides{Task<S>(given.problem, given.scale_type, plan),  plan.threads / kWarp,
                        int((layout.reduced.count + depth - 1) / depth), accesses,
                        (accesses + Own::kAcross - 1) / Own::kAcross,    plan.blocks * plan.rows};
-  const Shape shape{plan.blocks, plan.threads * plan.rows, plan.shared_bytes, 1,
-                    order.device.arch >= kDependentLaunch};
-  return enqueue(side_by_side<T, S, F, kIsWide>, shape, order.stream, sides);
+  const Shape shape{plan.blocks, plan.threads * plan.rows, plan.shared_bytes, 1, given.overlaps()};
+  return enqueue(side_by_side<T, S, F, kIsWide>, shape, given.stream, sides);
 }
 
 template <class T>
-std::string start_of(const Order& order) {
-  return choose<T>(order.problem, [&](auto choice) {
+std::string start_columns(const Start& given) {
+  return choose<T>(given.problem, [&](auto choice) {
     using C = decltype(choice);
     if constexpr (std::is_same_v<typename C::S, HeldStash<T>>) {
-      if (order.plan.vector > 1) return start<T, typename C::S, C::kForm, true>(order);
+      if (given.plan.vector > 1) return start_tiles<T, typename C::S, C::kForm, true>(given);
     }
-    return start<T, typename C::S, C::kForm, false>(order);
+    return start_tiles<T, typename C::S, C::kForm, false>(given);
   });
 }
 
 }  // namespace
 
-std::string columns(const Problem& p, Element scale_type, const Plan& plan, const Device& device,
-                    void* stream) {
-  const Order order{p, scale_type, plan, device, stream};
-  switch (p.type) {
+std::string columns(const Start& given) {
+  switch (given.problem.type) {
     case Element::kFloat32:
-      return start_of<float>(order);
+      return start_columns<float>(given);
     case Element::kFloat16:
-      return start_of<Half>(order);
+      return start_columns<Half>(given);
     case Element::kBFloat16:
-      return start_of<BFloat16>(order);
+      return start_columns<BFloat16>(given);
     default:
-      return start_of<double>(order);
+      return start_columns<double>(given);
   }
 }
 

@@ -1,4 +1,3 @@
-#include <climits>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -81,20 +80,6 @@ std::string to_text(const Problem& p, Element scale_type) {
          std::to_string(layout.reduced.count) + " x " + std::to_string(layout.inner);
 }
 
-std::string enqueue_planned(const Problem& p, Element scale_type, const Plan& plan,
-                            const Device& device, void* stream) {
-  if (plan.blocks > INT_MAX) return "more blocks than one launch has";
-  switch (plan.path) {
-    case Path::kRows:
-      return rows(p, scale_type, plan, device, stream);
-    case Path::kReread:
-      return reread(p, scale_type, plan, device, stream);
-    case Path::kColumns:
-      return columns(p, scale_type, plan, device, stream);
-  }
-  return "no such path";
-}
-
 }  // namespace
 
 std::string launch(const Problem& problem, Element scale_type, void* stream) {
@@ -104,7 +89,7 @@ std::string launch(const Problem& problem, Element scale_type, void* stream) {
   std::string error = current_device(&index, &device);
   if (!error.empty()) return "the current CUDA device does not answer: " + error;
   const Plan planned = plan(problem, scale_type, device);
-  error = enqueue_planned(problem, scale_type, planned, device, stream);
+  error = start({problem, scale_type, planned, device, stream});
   if (error.empty()) return "";
   return "cannot start the " + to_text(problem, scale_type) + " (" + to_text(planned) +
          ") on CUDA device " + std::to_string(index) + " of architecture sm_" +

@@ -60,11 +60,6 @@ bool is_whole(const Problem& p, Element scale_type) {
          has_whole_steps(layout.kept, layout.kept.x, size);
 }
 
-// What rows are held in registers for.
-bool has_held_stash(const Problem& p) {
-  return (p.type == Element::kFloat64) == (p.settings.stash == Element::kFloat64);
-}
-
 bool is_in_place(const Problem& p) {
   const bool sum = p.sum && (p.sum == p.x || p.sum == p.second);
   return sum || p.y == p.x || p.y == p.second;

@@ -41,6 +41,12 @@ struct Plan {
 // Shared memory for the partial sums of a block's warps, and that of the block.
 constexpr int kSumBytes = 33 * 16;
 
+// Whether X is computed in the one stash type that registers hold rows of it in (HeldStash): what
+// models use.
+inline bool has_held_stash(const Problem& p) {
+  return (p.type == Element::kFloat64) == (p.settings.stash == Element::kFloat64);
+}
+
 Plan plan(const Problem& problem, Element scale_type, const Device& device);
 
 // What plan() says about columns.

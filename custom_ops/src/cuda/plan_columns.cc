@@ -24,10 +24,8 @@ Plan plan_columns(const Problem& p, const Device& device) {
   const int whole = int(16 / size_of(p.type));
   Plan plan;
   plan.path = Path::kColumns;
-  const bool is_common =
-      p.settings.stash == (p.type == Element::kFloat64 ? Element::kFloat64 : Element::kFloat32);
   const bool is_whole = is_aligned(p) && layout.inner % whole == 0 && layout.reduced.rank <= 1;
-  plan.vector = is_common && is_whole ? whole : 1;
+  plan.vector = has_held_stash(p) && is_whole ? whole : 1;
   int warps = 1;
   while (warps < kMostWarps && warps * kRowsOfWarp < layout.reduced.count) warps *= 2;
   plan.threads = warps * 32;

@@ -22,16 +22,14 @@ Starter* of_type(Element type, Starter* of_float, Starter* of_half, Starter* of_
 
 }  // namespace
 
-std::string rows(const Problem& p, Element scale_type, const Plan& plan, const Device& device,
-                 void* stream) {
-  return of_type(p.type, start_rows<float>, start_rows<Half>, start_rows<BFloat16>,
-                 start_rows<double>)(Start{p, scale_type, plan, device, stream});
+std::string rows(const Start& given) {
+  return of_type(given.problem.type, start_rows<float>, start_rows<Half>, start_rows<BFloat16>,
+                 start_rows<double>)(given);
 }
 
-std::string reread(const Problem& p, Element scale_type, const Plan& plan, const Device& device,
-                   void* stream) {
-  return of_type(p.type, start_reread<float>, start_reread<Half>, start_reread<BFloat16>,
-                 start_reread<double>)(Start{p, scale_type, plan, device, stream});
+std::string reread(const Start& given) {
+  return of_type(given.problem.type, start_reread<float>, start_reread<Half>,
+                 start_reread<BFloat16>, start_reread<double>)(given);
 }
 
 }  // namespace rmsnorm::cuda

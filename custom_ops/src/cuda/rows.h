@@ -6,14 +6,6 @@
 
 namespace rmsnorm::cuda {
 
-struct Start {
-  const Problem& problem;
-  Element scale_type;
-  const Plan& plan;
-  const Device& device;
-  void* stream;
-};
-
 template <class T>
 std::string start_rows(const Start& start);
 template <class T>

@@ -10,10 +10,9 @@ namespace rmsnorm::cuda {
 
 template <class S>
 std::string enqueue_rows(void (*kernel)(const Task<S>), const Start& start) {
-  constexpr int kDependentLaunch = 90;
   const Plan& plan = start.plan;
   const Shape shape{plan.blocks, plan.threads * plan.rows, plan.shared_bytes, plan.cluster,
-                    start.device.arch >= kDependentLaunch};
+                    start.overlaps()};
   return enqueue(kernel, shape, start.stream, Task<S>(start.problem, start.scale_type, plan));
 }
 
