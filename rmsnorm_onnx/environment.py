@@ -6,6 +6,7 @@ import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Final
 
 from rmsnorm_onnx import library
@@ -71,6 +72,19 @@ def versions_of(packages: Iterable[str]) -> dict[str, str]:
     return versions
 
 
+def machine() -> str:
+    """System, architecture and processor, in one line."""
+    return f"{platform.system()} {platform.machine()}, {processor()}"
+
+
+def processor() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
 def environment() -> Environment:
     """Look around; nothing that is missing raises."""
     versions = versions_of(PACKAGES)
@@ -78,4 +92,4 @@ def environment() -> Environment:
         answer, problem = library.info(), ""
     except RmsNormError as error:
         answer, problem = None, str(error)
-    return Environment(versions, f"{platform.system()} {platform.machine()}", answer, problem)
+    return Environment(versions, machine(), answer, problem)

@@ -118,7 +118,7 @@ def test_verify_says_yes(fused, library, tmp_path):
     result = run("verify", LLAMA, fused, "--seed", 3, *library, *reports)
     assert "equal" in result.stdout
     assert all(Path(file).stat().st_size > 0 for file in reports[1::2])
-    assert json.loads(run("verify", LLAMA, fused, *library, "--json").stdout)["schema_version"] == 1
+    assert json.loads(run("verify", LLAMA, fused, *library, "--json").stdout)["schema_version"] == 2
 
 
 def test_verify_says_no(fused, tmp_path):

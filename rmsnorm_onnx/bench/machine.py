@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from rmsnorm_onnx import library
-from rmsnorm_onnx.environment import versions_of
+from rmsnorm_onnx.environment import processor, versions_of
 
 _PACKAGES: Final = ("onnxruntime", "onnxruntime-gpu", "numpy", "torch", "openvino", "jax", "numba")
 
@@ -46,7 +44,7 @@ def machine() -> Machine:
     Raises:
         CannotRun: onnxruntime is missing or cannot load the library; LibraryMissing: the library was not built.
     """
-    return Machine(_cpu(), usable_cores(), os.getloadavg()[0], library.info().isa_active, versions_of(_PACKAGES))
+    return Machine(processor(), usable_cores(), os.getloadavg()[0], library.info().isa_active, versions_of(_PACKAGES))
 
 
 def usable_cores() -> int:
@@ -66,10 +64,3 @@ def pinned(cores: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, allowed)
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())

@@ -1,15 +1,16 @@
-"""What a verification says: one record per output, and everything needed to repeat it."""
+"""What a verification says: per set of inputs, per output and per fused node, and how to repeat it all. Plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
-from rmsnorm_onnx.report import Case, Report, Status, Table
+if TYPE_CHECKING:
+    from rmsnorm_onnx.report import Report
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 class Verdict(Enum):
@@ -24,6 +25,7 @@ class Verdict(Enum):
     NON_FINITE = "NaN or inf in one model only"
     FUNCTION = "another function: the models differ even without rounding"
     ROUNDING = "further from the exact result than the original's rounding explains"
+    NODE = "outside the bound of the operator"
 
     @property
     def ok(self) -> bool:
@@ -33,7 +35,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Worst:
-    """The element with the largest error relative to its bound.
+    """One of the elements with the largest errors relative to their bounds.
 
     Attributes:
         index: in the output.
@@ -53,45 +55,211 @@ class Worst:
 
 
 @dataclass(frozen=True, slots=True)
-class OutputParity:
-    """One output.
+class Histogram:
+    """How many elements have which error against the float64 run, in ulps of the output's type at the exact value.
 
     Attributes:
+        edges: ascending, in ulps; bin i holds errors in (edges[i-1], edges[i]], bin 0 errors up to edges[0] = 0.5,
+            which are correctly rounded, and one last bin everything above edges[-1], inf included.
+        original, fused: elements per bin (len(edges) + 1) for each model.
+    """
+
+    edges: tuple[float, ...]
+    original: tuple[int, ...]
+    fused: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputParity:
+    """One output on one set of inputs.
+
+    Attributes:
+        inputs: name of the InputSet.
         name: of the output.
-        dtype: element type in the original.
-        shape: in the original.
+        dtype, shape: in the original.
         verdict: equal or not.
         max_abs_error: largest |fused - original|; inf if a NaN or inf is in one only, None if not comparable.
-        worst: the worst element; None if there are no elements or the arrays cannot be compared.
-        original_error: rms of original minus exact, in units of roundoff of the dtype at the output's rms.
+        worst: at most ten elements, the largest share first; none if the arrays cannot be compared.
+        original_error: rms of original minus exact, in roundoffs of the dtype at the output's rms; inf where one has
+            a NaN or inf that the other, rounded to the dtype, has not. None without float64 run.
         fused_error: the same for fused minus exact.
         noise: the same for the largest of the original's own sampled rounding errors.
+        margin: factor by which the rms errors of two runs of one model may differ by chance (``outputs.margin``).
         function_share: largest difference of the two float64 runs divided by its bound; None if not computed.
+        histogram: of the errors; None where there is no float64 run.
         detail: what differs, in words; empty for a yes.
     """
 
+    inputs: str
     name: str
     dtype: str
     shape: tuple[int, ...]
     verdict: Verdict
     max_abs_error: float | None = None
-    worst: Worst | None = None
+    worst: tuple[Worst, ...] = ()
     original_error: float | None = None
     fused_error: float | None = None
     noise: float | None = None
+    margin: float | None = None
     function_share: float | None = None
+    histogram: Histogram | None = None
     detail: str = ""
+
+    @property
+    def nearer(self) -> str | None:
+        """Which model's rms error is smaller: "original", "fused", "neither" by ``margin``; None if it is unknown."""
+        left, right, margin = self.original_error, self.fused_error, self.margin
+        if left is None or right is None or margin is None:
+            return None
+        if left == right or max(left, right) <= margin * min(left, right):
+            return "neither"
+        return "original" if left < right else "fused"
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One of the two models: its name, the hash of its file or bytes, who ran it, and why no plainer way worked."""
+class Reading:
+    """One way of computing a fused node on its captured inputs, against the float64 oracle.
 
-    name: str
-    sha256: str
+    Attributes:
+        how: "original subgraph", "function body" or "kernel".
+        max_ulps: largest error against the oracle in ulps of the output's type; inf where NaN or inf differ.
+        rms_ulps: root mean square of the same.
+        bound_ulps: what width, dtype and order of roundings allow (``reference.bound``); None for the original
+            subgraph, which may round where the operator does not: it is shown, not judged.
+        ok: within the bound (True where there is none).
+        why_not: why this reading could not be run; empty if it was.
+    """
+
+    how: str
+    max_ulps: float | None
+    rms_ulps: float | None
+    bound_ulps: float | None
+    ok: bool
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeParity:
+    """One fused node on one set of inputs, computed in up to three ways on the inputs that it really got.
+
+    Attributes:
+        inputs: name of the InputSet.
+        node, op: its name and its operator.
+        output: name of the value it gives.
+        dtype, shape: of that value.
+        width: elements in one mean.
+        replaced: nodes of the original subgraph, 0 if unknown.
+        readings: in the order original subgraph, function body, kernel.
+        worst: worst element of the kernel, else of the body; expected is the original subgraph's value if that ran,
+            else the oracle's.
+        detail: what is out of bounds, in words; empty for a yes.
+    """
+
+    inputs: str
+    node: str
+    op: str
+    output: str
+    dtype: str
+    shape: tuple[int, ...]
+    width: int
+    replaced: int
+    readings: tuple[Reading, ...]
+    worst: Worst | None = None
+    detail: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every reading is within its bound."""
+        return all(reading.ok for reading in self.readings)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How one model ran on one set of inputs: who ran it, why no plainer way worked, and who ran it in float64."""
+
     how: str
     passed_over: tuple[str, ...]
     exact: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputSet:
+    """What both models were fed.
+
+    Attributes:
+        name: short and unique in the report, e.g. "batch=2 seq=7", "batch=2 seq=7 [-1000, 1000]", "test_data_set_0".
+        dims: value of each free dimension.
+        origin: where the values come from: "seed 0", a range, a file's name.
+        original, fused: how they ran.
+        notes: what a reader should know about the comparison on this set.
+    """
+
+    name: str
+    dims: Mapping[str, int]
+    origin: str
+    original: Run
+    fused: Run
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """A model: its path or name, and the hash of its files or bytes."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """One node of the fused model that stands for an RMS norm, and what the original had there.
+
+    Attributes:
+        op, node: the operator, and the node's name.
+        output: name of the value it gives.
+        pattern: the operators it replaced, joined by dashes; empty where the original does not show them.
+        replaced: names of the nodes it replaced.
+    """
+
+    op: str
+    node: str
+    output: str
+    pattern: str
+    replaced: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NearMiss:
+    """Something in the fused model that only looks like an RMS norm: where, why it is none, and what was found."""
+
+    node: str
+    why: str
+    reason: str
+    detail: str
+    tree: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """How to repeat a verification.
+
+    Attributes:
+        command: the shell command, quoted for a POSIX shell; empty when models or inputs were given as objects.
+        seed: of everything random.
+        samples: sampled rounding runs (0 if none was needed).
+        versions: of the packages that matter.
+        machine: system, architecture, CPU model.
+        isa: instruction set that the library used, empty without the library.
+        providers: onnxruntime execution providers that ran the models.
+    """
+
+    command: str
+    seed: int
+    samples: int
+    versions: Mapping[str, str]
+    machine: str
+    isa: str
+    providers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,107 +267,32 @@ class ParityReport:
     """Answer of ``verify``.
 
     Attributes:
-        outputs: one record per output of either model, and per quantizer whose input differs (``runtime.steps``).
-        original: how the original ran.
-        fused: how the fused model ran.
-        dims: the value of each free dimension.
-        feeds: where the inputs come from.
-        seed: of everything random.
-        samples: number of sampled rounding runs (0 if none was needed).
-        versions: of the packages that matter.
-        notes: what a reader should know about the comparison itself.
+        original, fused: the models.
+        sets: of inputs.
+        outputs: per set, one record per output of either model, and per quantizer whose input differs
+            (``runtime.steps``).
+        nodes: fused nodes on their own; empty unless asked for.
+        fusions: nodes of the fused model that stand for an RMS norm.
+        near_misses: what only looks like one there.
+        repeat: how to repeat it.
     """
 
+    original: ModelFile
+    fused: ModelFile
+    sets: tuple[InputSet, ...]
     outputs: tuple[OutputParity, ...]
-    original: Side
-    fused: Side
-    dims: Mapping[str, int]
-    feeds: str
-    seed: int
-    samples: int
-    versions: Mapping[str, str]
-    notes: tuple[str, ...] = ()
+    nodes: tuple[NodeParity, ...]
+    fusions: tuple[Fusion, ...]
+    near_misses: tuple[NearMiss, ...]
+    repeat: Repeat
 
     @property
     def ok(self) -> bool:
-        """Whether every output is equal."""
-        return all(output.verdict.ok for output in self.outputs)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as JSON-ready values (non-finite numbers are left to the writer)."""
-        document = {"schema_version": SCHEMA_VERSION, "ok": self.ok, **asdict(self)}
-        for record, output in zip(document["outputs"], self.outputs, strict=True):
-            record["verdict"] = output.verdict.name.lower().replace("_", "-")
-            record["ok"] = output.verdict.ok
-        return document
+        """Whether every output is equal and every node within its bound."""
+        return all(output.verdict.ok for output in self.outputs) and all(node.ok for node in self.nodes)
 
     def report(self) -> Report:
         """The report in the form that every renderer takes."""
-        wrong = sum(not output.verdict.ok for output in self.outputs)
-        text = (
-            f"equal: {len(self.outputs)} of {len(self.outputs)} outputs"
-            if self.ok
-            else f"NOT equal: {wrong} of {len(self.outputs)} outputs differ"
-        )
-        return Report(
-            title="Parity of original and fused model",
-            status=Status.PASSED if self.ok else Status.FAILED,
-            verdict=text,
-            facts=self._facts(),
-            tables=(_verdicts(self.outputs), _worst_elements(self.outputs)),
-            cases=tuple(
-                Case(o.name, Status.PASSED if o.verdict.ok else Status.FAILED, o.detail or o.verdict.value)
-                for o in self.outputs
-            ),
-            document=self.to_dict(),
-        )
+        from rmsnorm_onnx.parity.present import report
 
-    def _facts(self) -> tuple[tuple[str, str], ...]:
-        dims = ", ".join(f"{name}={value}" for name, value in self.dims.items())
-        facts = [
-            ("original", f"{self.original.name} ({self.original.sha256[:12]}), run by {self.original.how}"),
-            ("fused", f"{self.fused.name} ({self.fused.sha256[:12]}), run by {self.fused.how}"),
-            ("exact runs", f"original: {self.original.exact}; fused: {self.fused.exact}"),
-            ("dimensions", dims or "all fixed"),
-            ("inputs", self.feeds),
-            ("versions", ", ".join(f"{name} {version}" for name, version in self.versions.items())),
-        ]
-        return (*facts, *(("note", note) for note in self.notes))
-
-
-def _verdicts(outputs: tuple[OutputParity, ...]) -> Table:
-    columns = ("output", "type and shape", "verdict", "max abs error", "ulps", "error / bound")
-    rows = tuple(
-        (
-            o.name,
-            f"{o.dtype}[{', '.join(map(str, o.shape))}]",
-            o.verdict.value,
-            _number(o.max_abs_error),
-            _number(o.worst.ulps if o.worst else None),
-            _number(o.worst.share if o.worst else None),
-        )
-        for o in outputs
-    )
-    return Table("outputs", columns, rows)
-
-
-def _worst_elements(outputs: tuple[OutputParity, ...]) -> Table:
-    columns = ("output", "worst at", "fused", "original", "float64", "rms error: original", "rms error: fused")
-    rows = tuple(
-        (
-            o.name,
-            str(list(o.worst.index)),
-            _number(o.worst.got, 9),
-            _number(o.worst.expected, 9),
-            _number(o.worst.exact, 9),
-            _number(o.original_error, unit=" u"),
-            _number(o.fused_error, unit=" u"),
-        )
-        for o in outputs
-        if o.worst is not None
-    )
-    return Table("worst elements, and errors against float64 in roundoffs u of the type", columns, rows)
-
-
-def _number(value: float | None, digits: int = 3, unit: str = "") -> str:
-    return "-" if value is None else f"{value:.{digits}g}{unit}"
+        return report(self)

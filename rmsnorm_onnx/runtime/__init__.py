@@ -5,12 +5,13 @@ from rmsnorm_onnx.runtime.exact import ExactRun, noise_runs, run_exact, slack_ru
 from rmsnorm_onnx.runtime.feeds import Feeds, make_feeds
 from rmsnorm_onnx.runtime.model import LoadedModel, Model, load
 from rmsnorm_onnx.runtime.placement import Placement, placement
-from rmsnorm_onnx.runtime.session import Optimization, import_onnxruntime, make_session, session_options
+from rmsnorm_onnx.runtime.session import CPU, Optimization, import_onnxruntime, make_session, session_options
 from rmsnorm_onnx.runtime.sides import SideRun, run_side
 from rmsnorm_onnx.runtime.steps import Step, common_steps, cut, with_results
 from rmsnorm_onnx.runtime.widen import widen_to_float64
 
 __all__ = [
+    "CPU",
     "ExactRun",
     "Feeds",
     "LoadedModel",

@@ -11,6 +11,8 @@ from rmsnorm_onnx.errors import CannotRun, RmsNormError
 from rmsnorm_onnx.runtime.model import Model, load, runnable
 
 Optimization: TypeAlias = Literal["disable", "basic", "extended", "all"]
+#: Where everything runs unless told otherwise.
+CPU: Final = ("CPUExecutionProvider",)
 _LEVELS: Final[dict[str, str]] = {
     "disable": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
@@ -67,7 +69,7 @@ def make_session(
     library: bool,
     threads: int | None = None,
     optimization: Optimization = "basic",
-    providers: tuple[str, ...] = ("CPUExecutionProvider",),
+    providers: tuple[str, ...] = CPU,
 ) -> Any:
     """An onnxruntime.InferenceSession for a path, ModelProto or onnx_ir.Model; see ``session_options``.
 
@@ -93,7 +95,7 @@ def make_session(
     return session_from_ir(loaded.model, options, providers=providers)
 
 
-def session_from_ir(model: ir.Model, options: Any, providers: tuple[str, ...] = ("CPUExecutionProvider",)) -> Any:
+def session_from_ir(model: ir.Model, options: Any, providers: tuple[str, ...] = CPU) -> Any:
     """An InferenceSession of an onnx_ir.Model with prepared options; raises CannotRun as ``make_session``."""
     with runnable(model) as source:
         return _create(import_onnxruntime(), source, options, providers, model.graph.name or "the model")
