@@ -30,6 +30,9 @@ NUMPY_TYPES: Final[dict[DType, np.dtype[Any]]] = {
 
 #: Error of exp as math libraries deliver it, one ulp, in units of the stash type's roundoff.
 _EXP_ROUNDOFFS: Final = 2
+#: Additions that a term passes at most before the library's CPU kernels go on in float64 (custom_ops/src/cpu/sum.h).
+KERNEL_ADDITIONS: Final = 16
+
 #: silu(z) = z * (1 / (1 + exp(-z))): exp, the sum, the quotient, the product.
 _SILU_ROUNDOFFS: Final = _EXP_ROUNDOFFS + 3
 
@@ -112,7 +115,9 @@ def _normalize(x: Doubles, attributes: Attributes) -> Doubles:
 def silu(z: Doubles) -> Doubles:
     """``z * sigmoid(z)`` in float64, any shape; minus infinity gives NaN, as the product of its definition does."""
     with np.errstate(all="ignore"):
-        return np.asarray(z * (1.0 / (1.0 + np.exp(-z))))
+        # The exponential of a negative number: that of 710 overflows, while silu(-710) is still a float64.
+        power = np.exp(-np.abs(z))
+        return np.asarray(z * (np.where(z < 0, power, 1.0) / (1.0 + power)))
 
 
 def _effective(dtype: DType, attributes: Attributes) -> np.dtype[Any]:

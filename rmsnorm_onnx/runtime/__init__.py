@@ -1,17 +1,21 @@
 """Sessions, feeds, the float64 reading of a graph, and its rounding noise."""
 
+from rmsnorm_onnx.runtime.capture import with_values
 from rmsnorm_onnx.runtime.emulate import emulate_bfloat16
 from rmsnorm_onnx.runtime.exact import ExactRun, noise_runs, run_exact, slack_runs
+from rmsnorm_onnx.runtime.extract import between
 from rmsnorm_onnx.runtime.feeds import Feeds, make_feeds
 from rmsnorm_onnx.runtime.model import LoadedModel, Model, load
 from rmsnorm_onnx.runtime.placement import Placement, placement
 from rmsnorm_onnx.runtime.session import CPU, Optimization, import_onnxruntime, make_session, session_options
 from rmsnorm_onnx.runtime.sides import SideRun, run_side
 from rmsnorm_onnx.runtime.steps import Step, common_steps, cut, with_results
+from rmsnorm_onnx.runtime.types import FLOATS, nodes_of, typed_copy
 from rmsnorm_onnx.runtime.widen import widen_to_float64
 
 __all__ = [
     "CPU",
+    "FLOATS",
     "ExactRun",
     "Feeds",
     "LoadedModel",
@@ -20,6 +24,7 @@ __all__ = [
     "Placement",
     "SideRun",
     "Step",
+    "between",
     "common_steps",
     "cut",
     "emulate_bfloat16",
@@ -27,12 +32,15 @@ __all__ = [
     "load",
     "make_feeds",
     "make_session",
+    "nodes_of",
     "noise_runs",
     "placement",
     "run_exact",
     "run_side",
     "session_options",
     "slack_runs",
+    "typed_copy",
     "widen_to_float64",
     "with_results",
+    "with_values",
 ]
