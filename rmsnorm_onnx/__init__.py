@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from rmsnorm_onnx.bench import KernelBenchmark, ModelBenchmark
     from rmsnorm_onnx.errors import CannotRun, InvalidInput, LibraryMissing, RmsNormError
+    from rmsnorm_onnx.export import translation_table
     from rmsnorm_onnx.layers import RMSNormalization, rms_normalization
     from rmsnorm_onnx.library import get_library_path, register
     from rmsnorm_onnx.parity import ParityReport
@@ -36,6 +37,7 @@ _HOMES = {
     ),
     "rmsnorm_onnx.bench": ("KernelBenchmark", "ModelBenchmark"),
     "rmsnorm_onnx.errors": ("CannotRun", "InvalidInput", "LibraryMissing", "RmsNormError"),
+    "rmsnorm_onnx.export": ("translation_table",),
     "rmsnorm_onnx.layers": ("RMSNormalization", "rms_normalization"),
     "rmsnorm_onnx.library": ("get_library_path", "register"),
     "rmsnorm_onnx.passes": ("FuseRmsNorm",),
@@ -66,6 +68,7 @@ __all__ = [
     "register",
     "rewrite_rules",
     "rms_normalization",
+    "translation_table",
     "verify",
 ]
 

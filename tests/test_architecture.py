@@ -15,7 +15,7 @@ LAYER = {
     **dict.fromkeys(["errors", "spec", "files"], 0),
     **dict.fromkeys(["function", "reference", "library", "report", "modelfile"], 1),
     **dict.fromkeys(["matcher", "runtime", "environment"], 2),
-    **dict.fromkeys(["passes", "parity", "layers", "bench"], 3),
+    **dict.fromkeys(["passes", "parity", "layers", "bench", "export"], 3),
     "api": 4,
     "__init__": 5,
     "cli": 6,

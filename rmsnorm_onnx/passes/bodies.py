@@ -35,6 +35,12 @@ def name_result_types(model: ir.Model, emitted: Iterable[tuple[Match, ir.Node]])
             node.attributes.add(ir.AttrInt64(RESULT_TYPE, int(match.dtype)))
 
 
+def lacks_bodies(model: ir.Model) -> bool:
+    """Whether nodes of ours have no function, and the model's opset is one that it could be written at."""
+    without = any(node.op_identifier() not in model.functions for node in operator_nodes(model))
+    return without and model.graph.opset_imports.get("", 0) >= spec.MINIMUM_OPSET
+
+
 def add_bodies(model: ir.Model) -> None:
     """Write one function per operator in use, at the model's opset, with no step that no node needs."""
     uses: dict[str, list[ir.Node]] = defaultdict(list)

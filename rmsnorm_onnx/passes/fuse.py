@@ -13,7 +13,7 @@ from rmsnorm_onnx import modelfile, spec
 from rmsnorm_onnx.errors import InvalidInput
 from rmsnorm_onnx.matcher import Match, NearMiss, find
 from rmsnorm_onnx.matcher.match import Reshaped
-from rmsnorm_onnx.passes.bodies import add_bodies, import_domain, name_result_types
+from rmsnorm_onnx.passes.bodies import add_bodies, import_domain, lacks_bodies, name_result_types
 from rmsnorm_onnx.passes.emit import emit, node_name
 from rmsnorm_onnx.passes.explain import explain
 from rmsnorm_onnx.passes.opset import raise_opset
@@ -117,10 +117,9 @@ def _fuse(model: ir.Model, options: Options) -> Outcome:
             return Outcome((), _by_name((*decision.near_misses, *too_old)))
         decision = decide(model, find(model, adopt=options.adopt), target)
     near_misses = _by_name(decision.near_misses)
-    if not decision.emissions:
-        return Outcome((), near_misses)
-    fused = _apply(model, decision)
-    if options.body and target.stores_bodies:
+    fused = _apply(model, decision) if decision.emissions else ()
+    # Our nodes may also come from an exporter, or from a file that was written without bodies.
+    if options.body and target.stores_bodies and (fused or lacks_bodies(model)):
         add_bodies(model)
     return Outcome(fused, near_misses)
 
@@ -189,4 +188,6 @@ class FuseRmsNorm(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Fuse in place."""
-        return ir.passes.PassResult(model, modified=bool(fuse(model, self._options).fused))
+        functions = set(model.functions)
+        outcome = fuse(model, self._options)
+        return ir.passes.PassResult(model, modified=bool(outcome.fused) or set(model.functions) != functions)
