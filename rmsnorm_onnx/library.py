@@ -128,7 +128,7 @@ def info() -> LibraryInfo:
     return LibraryInfo(
         path=path,
         size_bytes=Path(path).stat().st_size,
-        package_version=_package_version(),
+        package_version=package_version(),
         onnxruntime_version=ort.__version__,
         isa_supported=tuple(said["isa"]["supported"]),
         isa_active=said["isa"]["active"],
@@ -137,7 +137,8 @@ def info() -> LibraryInfo:
     )
 
 
-def _package_version() -> str:
+def package_version() -> str:
+    """Of the installed package, or words to that effect."""
     try:
         return metadata.version(PACKAGE)
     except metadata.PackageNotFoundError:

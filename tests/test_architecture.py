@@ -12,12 +12,13 @@ import rmsnorm_onnx
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rmsnorm_onnx"
 LAYER = {
-    **dict.fromkeys(["errors", "spec", "files"], 0),
-    **dict.fromkeys(["function", "reference", "library", "report", "modelfile"], 1),
-    **dict.fromkeys(["matcher", "runtime", "environment"], 2),
-    **dict.fromkeys(["passes", "parity", "layers", "bench", "export"], 3),
+    **dict.fromkeys(["errors", "spec", "files", "progress"], 0),
+    **dict.fromkeys(["function", "reference", "library", "report", "modelfile", "environment"], 1),
+    **dict.fromkeys(["matcher", "runtime", "selftest"], 2),
+    **dict.fromkeys(["passes", "info", "parity", "layers", "bench", "export"], 3),
     "api": 4,
     "__init__": 5,
+    "testing": 5,
     "cli": 6,
     "__main__": 7,
 }

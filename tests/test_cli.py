@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import onnx
 import pytest
@@ -14,13 +13,6 @@ from rmsnorm_onnx import cli, spec
 from rmsnorm_onnx.passes.target import TARGETS
 
 LLAMA = MODELS / "llama-dynamo18-f32" / "model.onnx"
-
-
-@pytest.fixture(scope="module")
-def fused(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("cli") / "fused.onnx"
-    run("optimize", LLAMA, path)
-    return path
 
 
 def test_optimize_writes_a_fused_model_and_says_what_to_do_next(tmp_path):
@@ -103,37 +95,6 @@ def test_weights_are_copied_when_asked(tmp_path):
     assert not list((tmp_path / "out").iterdir())
     run("optimize", source, target, "--copy-weights")
     assert (tmp_path / "out" / "weights.bin").read_bytes() == (tmp_path / "in" / "weights.bin").read_bytes()
-
-
-@pytest.mark.parametrize("library", [[], ["--no-library"]])
-def test_verify_says_yes(fused, library, tmp_path):
-    reports = [
-        "--junit",
-        tmp_path / "parity.xml",
-        "--markdown",
-        tmp_path / "parity.md",
-        "--html",
-        tmp_path / "parity.html",
-    ]
-    result = run("verify", LLAMA, fused, "--seed", 3, *library, *reports)
-    assert "equal" in result.stdout
-    assert all(Path(file).stat().st_size > 0 for file in reports[1::2])
-    assert json.loads(run("verify", LLAMA, fused, *library, "--json").stdout)["schema_version"] == 2
-
-
-def test_verify_says_no(fused, tmp_path):
-    model = onnx.load(fused)
-    node = next(node for node in model.graph.node if node.domain == spec.DOMAIN)
-    next(a for a in node.attribute if a.name == "epsilon").f = 1e-2
-    onnx.save(model, tmp_path / "wrong.onnx")
-    run("verify", LLAMA, tmp_path / "wrong.onnx", code=1)
-
-
-def test_dimensions_can_be_given():
-    named = MODELS / "llama-torchscript17-f32" / "model.onnx"
-    assert "batch=3, sequence=5" in run("verify", named, named, "--dim", "batch=3", "--dim", "sequence=5").stdout
-    assert "--dim takes NAME=VALUE" in run("verify", named, named, "--dim", "batch", code=2).stderr
-    assert "batch" in run("verify", named, named, "--dim", "nothing=3", code=2).stderr
 
 
 def test_info_names_the_library():

@@ -14,8 +14,8 @@ from fake_onnxruntime import FakeOnnxRuntime
 from norm_models import check, execute, feeds_of, one_norm, types_of, values
 
 from rmsnorm_onnx import library, spec
-from rmsnorm_onnx.environment import environment
 from rmsnorm_onnx.errors import CannotRun
+from rmsnorm_onnx.info import info
 from rmsnorm_onnx.runtime import make_session
 from rmsnorm_onnx.spec import DType
 
@@ -81,7 +81,7 @@ def test_info_names_architectures_and_the_device_or_why_there_is_none():
     assert said is not None
     assert said.architectures
     assert said.device
-    facts = dict(environment().report().facts)
+    facts = dict(info().report().facts)
     assert facts["CUDA"] == f"compiled for {', '.join(said.architectures)}"
     assert facts["GPU"]
 

@@ -33,7 +33,7 @@ def test_commands_run_as_they_stand(folder):
 
 
 def test_snippets_run_and_give_the_values_they_show(folder):
-    assert len(SNIPPETS) == 2
+    assert len(SNIPPETS) == 3
     names: dict[str, object] = {}
     for snippet in SNIPPETS:
         exec(compile(snippet, "README.md", "exec"), names)

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, parser
 
 from rmsnorm_onnx import reference, runtime, spec
 from rmsnorm_onnx.function import Form, function_proto
-from rmsnorm_onnx.parity.bound import noise_factor, yardstick
+from rmsnorm_onnx.parity.bound import noise_factor, spread, yardstick
 from rmsnorm_onnx.reference import Attributes
 from rmsnorm_onnx.runtime.evaluator import run_reference
 from rmsnorm_onnx.spec import DType
@@ -305,11 +305,11 @@ def test_the_noise_factor_of_eight_samples_is_eight():
 def judged_by(original, noise, exact=1.0):
     shape = (1000,)
     generator = np.random.default_rng(1)
-    samples = [exact + noise * generator.standard_normal(shape) for _ in range(8)]
+    samples = [{"y": exact + noise * generator.standard_normal(shape)} for _ in range(8)]
     return yardstick(
         np.float32(exact + original * generator.standard_normal(shape)),
         np.full(shape, exact),
-        samples,
+        spread({"y": np.full(shape, exact)}, samples)["y"],
         exact_roundoff=2.0**-53,
         longest_sum=64,
     )

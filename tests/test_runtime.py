@@ -116,7 +116,7 @@ def test_feeds_fit_the_model():
     assert set(np.unique(arrays["input_ids"])) == {0, 1, 2, 3, 4}
     assert arrays["attention_mask"].shape == (2, 103)
     assert (arrays["attention_mask"] == 1).all()
-    np.testing.assert_array_equal(arrays["position_ids"], np.tile(np.arange(100), (2, 1)))
+    np.testing.assert_array_equal(arrays["position_ids"], np.tile(np.arange(3, 103), (2, 1)))
     assert arrays["past_key"].shape == (2, 2, 3, 4)
     assert arrays["past_key"].std() > 0.5
     assert arrays["use_cache"].dtype == bool

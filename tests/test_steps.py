@@ -55,7 +55,7 @@ def test_a_value_next_to_a_boundary_may_go_to_either_side(kind):
     result = parity(*models, inputs=given)
     assert result.ok, [output.detail for output in result.outputs]
     assert [output.name for output in result.outputs] == ["y"]
-    assert "1 steps" in result.notes[0]
+    assert "1 steps" in result.sets[0].notes[0]
     if kind != "dynamic":
         assert result.outputs[0].verdict is Verdict.WITHIN_BOUND
         assert result.outputs[0].max_abs_error > 0.09

@@ -13,6 +13,7 @@ from rmsnorm_onnx import bench, runtime, spec
 from rmsnorm_onnx.errors import CannotRun, InvalidInput, LibraryMissing
 from rmsnorm_onnx.parity import verify
 from rmsnorm_onnx.passes import fuse, plan
+from rmsnorm_onnx.progress import Progress, silent
 
 
 def benchmark(
@@ -23,7 +24,7 @@ def benchmark(
     threads: int | None = None,
     seconds: float = 10.0,
     drop_in: bool = False,
-    progress: bench.Progress = bench.silent,
+    progress: Progress = silent,
 ) -> bench.ModelBenchmark:
     """Time models on the same inputs, in turns; first check that their outputs equal those of the first.
 
@@ -51,10 +52,14 @@ def benchmark(
     threads = threads or bench.usable_cores()
     sides = _sides(models)
     original = sides[0][1]
-    feeds = runtime.make_feeds(original.model, dims=dims, inputs=inputs, seed=seed)
+    runner = runtime.SideRunner(original, library=_holds_ours(original.model), threads=threads)
+    feeds = runtime.make_feeds(
+        original.model, dims=dims, inputs=inputs, seed=seed, run=lambda feeds: runner(feeds.arrays, reference=False)
+    )
+    runner.release()
     candidates: list[bench.Candidate] = []
-    for name, loaded in sides:
-        progress(f"checking {name}")
+    for number, (name, loaded) in enumerate(sides):
+        progress(f"checking {name}", number, len(sides))
         equal, check = (True, "the first") if not candidates else _check(original, loaded, feeds, seed, threads)
         library: bench.Library = "ours" if _holds_ours(loaded.model) else "none"
         candidates.append(bench.Candidate(name, loaded, library, _norm_nodes(loaded.model), equal, check))
@@ -92,7 +97,7 @@ def _check(
     original: runtime.LoadedModel, other: runtime.LoadedModel, feeds: runtime.Feeds, seed: int, threads: int
 ) -> tuple[bool | None, str]:
     try:
-        parity = verify(original.model, other.model, inputs=feeds.arrays, seed=seed, threads=threads)
+        parity = verify(original, other, inputs=feeds.arrays, seed=seed, threads=threads)
     except LibraryMissing:
         raise
     except CannotRun as error:

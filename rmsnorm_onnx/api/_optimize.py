@@ -136,7 +136,7 @@ def _report(outcome: Outcome, target: str, command: str, verb: str) -> Report:
 def _tables(outcome: Outcome, verb: str) -> tuple[Table, ...]:
     tables = []
     if outcome.fused:
-        rows = tuple((r.op, r.output, str(len(r.replaced)), r.pattern) for r in outcome.fused)
+        rows = tuple((r.op, r.output, str(len(r.replaced)), r.pattern.replace("-", " ")) for r in outcome.fused)
         tables.append(Table(verb.capitalize(), ("operator", "output", "nodes", "from"), rows))
     if outcome.near_misses:
         misses = tuple((m.why.value, "\n".join((f"{m.why.text}: {m.detail}", *m.tree))) for m in outcome.near_misses)

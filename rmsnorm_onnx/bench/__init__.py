@@ -10,7 +10,6 @@ from rmsnorm_onnx.bench.models import Candidate, time_models
 from rmsnorm_onnx.bench.ort import Library
 from rmsnorm_onnx.bench.picture import to_svg
 from rmsnorm_onnx.bench.profile import OpTime
-from rmsnorm_onnx.bench.progress import Progress, on_terminal, silent
 from rmsnorm_onnx.bench.timing import Ratio, Times
 
 __all__ = [
@@ -24,15 +23,12 @@ __all__ = [
     "Measurement",
     "ModelBenchmark",
     "OpTime",
-    "Progress",
     "Ratio",
     "Timed",
     "Times",
     "benchmark_kernels",
     "build",
-    "on_terminal",
     "save",
-    "silent",
     "time_models",
     "to_svg",
     "usable_cores",

@@ -13,9 +13,9 @@ from rmsnorm_onnx.bench.machine import machine, pinned, usable_cores
 from rmsnorm_onnx.bench.ort import first_line
 from rmsnorm_onnx.bench.peers import PEERS
 from rmsnorm_onnx.bench.problem import DTYPES, FORMS, Problem
-from rmsnorm_onnx.bench.progress import Progress, silent
 from rmsnorm_onnx.bench.timing import QUICK, THOROUGH, Effort, Times, interleave
 from rmsnorm_onnx.errors import InvalidInput
+from rmsnorm_onnx.progress import Progress, silent
 
 #: Rows and width: one token to a long prompt of a common width, heads (many and narrow), and very wide rows.
 SHAPES: Final = ((1, 4096), (16, 4096), (128, 4096), (512, 4096), (4096, 4096), (32768, 128), (8, 131072))
@@ -82,11 +82,11 @@ def benchmark_kernels(
     cells = []
     # Once for all: other packages make their threads when they are first called, and keep them.
     with pinned(max(threads)):
-        for count, form, dtype, size in questions:
+        for number, (count, form, dtype, size) in enumerate(questions):
             problem = Problem(form, dtype, *size)
-            progress(f"{form} {dtype} {'x'.join(map(str, size))}, {count} threads")
+            doing = f"{form} {dtype} {'x'.join(map(str, size))}, {count} threads"
+            progress(doing, number, len(questions))
             cells.append(_measure(problem, count, QUICK if quick else THOROUGH))
-    progress("")
     return KernelBenchmark(about, tuple(cells))
 
 

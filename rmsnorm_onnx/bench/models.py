@@ -14,9 +14,9 @@ from rmsnorm_onnx.bench.machine import machine
 from rmsnorm_onnx.bench.model_records import ModelBenchmark, Timed
 from rmsnorm_onnx.bench.ort import Library, first_line, open_session, to_ortvalue
 from rmsnorm_onnx.bench.profile import OpTime, read_profile
-from rmsnorm_onnx.bench.progress import Progress, silent
 from rmsnorm_onnx.bench.timing import Effort, Ratio, Repeat, Times, interleave, seconds
 from rmsnorm_onnx.errors import CannotRun
+from rmsnorm_onnx.progress import Progress, silent
 from rmsnorm_onnx.runtime import Feeds, LoadedModel
 from rmsnorm_onnx.runtime.model import runnable
 
@@ -68,9 +68,9 @@ def time_models(
     values = {name: to_ortvalue(array) for name, array in feeds.arrays.items()}
     started: list[_Started] = []
     for launch in range(_LAUNCHES):
-        progress(f"run {launch + 1} of {_LAUNCHES}: loading and timing {len(candidates)} sessions")
+        progress(f"loading and timing {len(candidates)} sessions", launch, _LAUNCHES + 1)
         started.append(_launch(candidates, values, threads, budget_s / _LAUNCHES, launch))
-    progress("profiling")
+    progress("profiling", _LAUNCHES, _LAUNCHES + 1)
     profiles = _profiles(candidates, values, threads)
     took = [[sample for one in started for sample in one.samples[n]] for n in range(len(candidates))]
     timed = tuple(
@@ -87,7 +87,6 @@ def time_models(
         )
         for n, candidate in enumerate(candidates)
     )
-    progress("")
     return ModelBenchmark(about, timed, feeds.dims, feeds.origin, threads)
 
 

@@ -1,5 +1,6 @@
 """Proof that a fused model equals its original: ``verify`` and what it returns."""
 
+from rmsnorm_onnx.parity.command import Dims, Inputs, Range
 from rmsnorm_onnx.parity.records import (
     Fusion,
     InputSet,
@@ -11,16 +12,20 @@ from rmsnorm_onnx.parity.records import (
     Verdict,
     Worst,
 )
-from rmsnorm_onnx.parity.verify import DEFAULT_SAMPLES, verify
+from rmsnorm_onnx.parity.runs import DEFAULT_SAMPLES
+from rmsnorm_onnx.parity.verify import verify
 
 __all__ = [
     "DEFAULT_SAMPLES",
+    "Dims",
     "Fusion",
     "InputSet",
+    "Inputs",
     "NearMiss",
     "NodeParity",
     "OutputParity",
     "ParityReport",
+    "Range",
     "Reading",
     "Verdict",
     "Worst",

@@ -53,7 +53,7 @@ single operators have no float64 kernel and run in float32, the first bound is t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -97,10 +97,35 @@ class Yardstick:
     original_explained: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How far perturbed runs are from the exact one.
+
+    Attributes:
+        largest: per element, of the output's shape.
+        rms: root mean square per run.
+    """
+
+    largest: Doubles
+    rms: tuple[float, ...]
+
+
+def spread(exact: Mapping[str, Doubles], runs: Iterable[Mapping[str, Array]]) -> dict[str, Spread]:
+    """Per output; every run is let go before the next one, as logits of a large vocabulary are 500 MB in float64."""
+    largest = {name: np.zeros(values.shape) for name, values in exact.items()}
+    sizes: dict[str, list[float]] = {name: [] for name in exact}
+    for run in runs:
+        for name, values in exact.items():
+            error = distance(run[name], values)
+            np.maximum(largest[name], error, out=largest[name])
+            sizes[name].append(rms(error))
+    return {name: Spread(largest[name], tuple(sizes[name])) for name in exact}
+
+
 def yardstick(
     original: Array,
     exact: Doubles,
-    samples: Sequence[Doubles],
+    noise: Spread,
     *,
     exact_roundoff: float,
     longest_sum: int,
@@ -111,20 +136,19 @@ def yardstick(
     Args:
         original: o, in the output's type.
         exact: d.
-        samples: the runs with random roundings, at least one.
+        noise: of the runs with random roundings, at least one.
         exact_roundoff: of the arithmetic that d and g were computed in.
         longest_sum: N, the number of terms of the longest reduction.
         slack: c, what half an ulp of the scalar constants can do; scalar or of the output's shape.
     """
     own = distance(original, exact)
-    sampled = [distance(sample, exact) for sample in samples]
-    sampled_rms = max(rms(error) for error in sampled)
-    k_one, k_all = noise_factor(len(samples), 1), noise_factor(len(samples), exact.size)
+    sampled_rms = max(noise.rms)
+    k_one, k_all = noise_factor(len(noise.rms), 1), noise_factor(len(noise.rms), exact.size)
     floor = reference.roundoff(original.dtype) * np.abs(exact) + _half_subnormal(original.dtype)
     floor = np.where(np.isfinite(floor), floor, 0.0)
     inside_sums = rms(own) / sampled_rms if sampled_rms > 0 else 1.0
     explained = rms(own) <= k_one * sampled_rms + rms(floor)
-    largest = np.max(np.stack(sampled), axis=0)
+    largest = noise.largest
     if exact_roundoff >= reference.roundoff(original.dtype):
         largest = largest + np.where(np.isfinite(exact), reference.ulp(exact, original.dtype), 0.0)
     if explained:
@@ -144,13 +168,15 @@ def yardstick(
     )
 
 
-def constant_slack(exact: Doubles, shifted: Sequence[tuple[int, Sequence[Doubles]]]) -> Doubles | float:
-    """c: the sum over kinds of sqrt(C) times the largest effect of shifting all C constants of the kind."""
-    kinds = [
-        math.sqrt(constants) * np.max(np.stack([distance(run, exact) for run in runs]), axis=0)
-        for constants, runs in shifted
-    ]
-    return np.asarray(sum(kinds)) if kinds else 0.0
+def constant_slack(
+    exact: Mapping[str, Doubles], kinds: Iterable[tuple[int, Iterable[Mapping[str, Array]]]]
+) -> dict[str, Doubles]:
+    """Per output c, the sum over kinds of sqrt(C) times the largest effect of shifting all C constants of the kind."""
+    slack = {name: np.zeros(values.shape) for name, values in exact.items()}
+    for constants, runs in kinds:
+        for name, moved in spread(exact, runs).items():
+            slack[name] += math.sqrt(constants) * moved.largest
+    return slack
 
 
 def distance(values: Array, exact: Doubles) -> Doubles:

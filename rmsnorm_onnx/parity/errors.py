@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from rmsnorm_onnx import reference
-from rmsnorm_onnx.parity.bound import Doubles, distance, rms
+from rmsnorm_onnx.parity.bound import Doubles, Spread, distance, rms
 from rmsnorm_onnx.parity.records import Histogram
 
 Array = npt.NDArray[Any]
@@ -44,7 +43,7 @@ def histogram(original: Array, fused: Array, exact: Doubles) -> Histogram:
     return Histogram(EDGES, bins(original), bins(fused))
 
 
-def margin(exact: Doubles, samples: Sequence[Doubles]) -> float:
+def margin(noise: Spread) -> float:
     """By what factor the rms errors of two models may differ by chance, if their roundings are of the same size.
 
     That is what the sampled runs of the original are: the same roundings, drawn anew. It takes the square of the ratio
@@ -55,8 +54,7 @@ def margin(exact: Doubles, samples: Sequence[Doubles]) -> float:
     Returns:
         At least 1.1; inf where it cannot be told.
     """
-    sizes = [rms(distance(sample, exact)) for sample in samples]
-    smallest, largest = min(sizes), max(sizes)
+    smallest, largest = min(noise.rms), max(noise.rms)
     if largest == 0:
         return _LEAST_MARGIN
-    return max(_LEAST_MARGIN, (largest / smallest) ** 2) if smallest > 0 and len(sizes) > 1 else np.inf
+    return max(_LEAST_MARGIN, (largest / smallest) ** 2) if smallest > 0 and len(noise.rms) > 1 else np.inf

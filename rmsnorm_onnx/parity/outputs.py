@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -100,8 +100,8 @@ def judge(inputs: str, name: str, original: Array, fused: Array, truth: Truth) -
         detail = f"the root mean square of the error is {rms_share:.3g} times its bound"
     elif identical(original, fused):
         verdict = Verdict.IDENTICAL
-    unit = rms(np.abs(exact)) * reference.roundoff(original.dtype) or 1.0
-    return OutputParity(
+    unit = _unit(exact, original.dtype)
+    record = OutputParity(
         inputs,
         name,
         str(original.dtype),
@@ -109,14 +109,29 @@ def judge(inputs: str, name: str, original: Array, fused: Array, truth: Truth) -
         verdict,
         float(np.max(distance(fused, original.astype(np.float64)), initial=0.0)),
         _worst(original, fused, exact, shown),
-        original_error=rms_error(original, exact) / unit,
-        fused_error=rms_error(fused, exact) / unit,
         noise=bounds.noise_rms / unit,
-        margin=truth.margin,
         function_share=None if function_share is None else float(np.max(function_share, initial=0.0)),
-        histogram=histogram(original, fused, exact),
         detail=detail,
     )
+    return with_errors(record, original, fused, exact, truth.margin)
+
+
+def with_errors(record: OutputParity, original: Array, fused: Array, exact: Doubles, margin: float) -> OutputParity:
+    """The record with what the float64 run says of both models."""
+    unit = _unit(exact, original.dtype)
+    return replace(
+        record,
+        worst=tuple(replace(element, exact=float(exact[element.index])) for element in record.worst),
+        original_error=rms_error(original, exact) / unit,
+        fused_error=rms_error(fused, exact) / unit,
+        margin=margin,
+        histogram=histogram(original, fused, exact),
+    )
+
+
+def _unit(exact: Doubles, dtype: np.dtype[Any]) -> float:
+    """One roundoff of the output's type at its root mean square."""
+    return rms(np.abs(exact)) * reference.roundoff(dtype) or 1.0
 
 
 def _without_rounding(inputs: str, name: str, original: Array, fused: Array) -> OutputParity:

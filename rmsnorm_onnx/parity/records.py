@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -59,8 +59,8 @@ class Histogram:
     """How many elements have which error against the float64 run, in ulps of the output's type at the exact value.
 
     Attributes:
-        edges: ascending, in ulps; bin i holds errors in (edges[i-1], edges[i]], bin 0 errors up to edges[0] = 0.5,
-            which are correctly rounded, and one last bin everything above edges[-1], inf included.
+        edges: ascending; bin i holds errors in (edges[i-1], edges[i]], bin 0 those up to edges[0] = 0.5, which are
+            correctly rounded, and one last bin everything above edges[-1], inf included.
         original, fused: elements per bin (len(edges) + 1) for each model.
     """
 
@@ -189,7 +189,7 @@ class InputSet:
     """What both models were fed.
 
     Attributes:
-        name: short and unique in the report, e.g. "batch=2 seq=7", "batch=2 seq=7 [-1000, 1000]", "test_data_set_0".
+        name: short and unique in the report, e.g. "batch=2 seq=7 range [-1000, 1000]", "test_data_set_0".
         dims: value of each free dimension.
         origin: where the values come from: "seed 0", a range, a file's name.
         original, fused: how they ran.
@@ -219,8 +219,7 @@ class Fusion:
     Attributes:
         op, node: the operator, and the node's name.
         output: name of the value it gives.
-        pattern: the operators it replaced, joined by dashes; empty where the original does not show them.
-        replaced: names of the nodes it replaced.
+        pattern, replaced: operators (joined by dashes) and names of what it replaced; empty if the original hides them.
     """
 
     op: str
@@ -246,9 +245,8 @@ class Repeat:
     """How to repeat a verification.
 
     Attributes:
-        command: the shell command, quoted for a POSIX shell; empty when models or inputs were given as objects.
-        seed: of everything random.
-        samples: sampled rounding runs (0 if none was needed).
+        command: for a POSIX shell; empty when models or inputs were given as objects.
+        seed, samples: of everything random, and the number of sampled rounding runs (0 if none was needed).
         versions: of the packages that matter.
         machine: system, architecture, CPU model.
         isa: instruction set that the library used, empty without the library.
@@ -271,12 +269,11 @@ class ParityReport:
     Attributes:
         original, fused: the models.
         sets: of inputs.
-        outputs: per set, one record per output of either model, and per quantizer whose input differs
-            (``runtime.steps``).
+        outputs: per set, one per output of either model, and per quantizer whose input differs (``runtime.steps``).
         nodes: fused nodes on their own; empty unless asked for.
-        fusions: nodes of the fused model that stand for an RMS norm.
-        near_misses: what only looks like one there.
+        fusions, near_misses: nodes of the fused model that stand for an RMS norm, and what only looks like one there.
         repeat: how to repeat it.
+        seconds: that the verification took, loading included; None if not measured. Not a part of the document.
     """
 
     original: ModelFile
@@ -287,6 +284,7 @@ class ParityReport:
     fusions: tuple[Fusion, ...]
     near_misses: tuple[NearMiss, ...]
     repeat: Repeat
+    seconds: float | None = field(default=None, compare=False)
 
     @property
     def ok(self) -> bool:

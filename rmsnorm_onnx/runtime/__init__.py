@@ -1,14 +1,17 @@
 """Sessions, feeds, the float64 reading of a graph, and its rounding noise."""
 
 from rmsnorm_onnx.runtime.capture import with_values
+from rmsnorm_onnx.runtime.dimensions import parse_dims
 from rmsnorm_onnx.runtime.emulate import emulate_bfloat16
-from rmsnorm_onnx.runtime.exact import ExactRun, noise_runs, run_exact, slack_runs
+from rmsnorm_onnx.runtime.exact import ExactRun, ExactRunner, run_exact
 from rmsnorm_onnx.runtime.extract import between
-from rmsnorm_onnx.runtime.feeds import Feeds, make_feeds
+from rmsnorm_onnx.runtime.feeds import Feeds, make_feed_sets, make_feeds
 from rmsnorm_onnx.runtime.model import LoadedModel, Model, load
+from rmsnorm_onnx.runtime.perturbed import NoiseRunner, SlackRunner, noise_runs
 from rmsnorm_onnx.runtime.placement import Placement, placement
+from rmsnorm_onnx.runtime.ranges import Range
 from rmsnorm_onnx.runtime.session import CPU, Optimization, import_onnxruntime, make_session, session_options
-from rmsnorm_onnx.runtime.sides import SideRun, run_side
+from rmsnorm_onnx.runtime.sides import SideRun, SideRunner, run_side
 from rmsnorm_onnx.runtime.steps import Step, common_steps, cut, with_results
 from rmsnorm_onnx.runtime.types import FLOATS, nodes_of, typed_copy
 from rmsnorm_onnx.runtime.widen import widen_to_float64
@@ -17,12 +20,17 @@ __all__ = [
     "CPU",
     "FLOATS",
     "ExactRun",
+    "ExactRunner",
     "Feeds",
     "LoadedModel",
     "Model",
+    "NoiseRunner",
     "Optimization",
     "Placement",
+    "Range",
     "SideRun",
+    "SideRunner",
+    "SlackRunner",
     "Step",
     "between",
     "common_steps",
@@ -30,15 +38,16 @@ __all__ = [
     "emulate_bfloat16",
     "import_onnxruntime",
     "load",
+    "make_feed_sets",
     "make_feeds",
     "make_session",
     "nodes_of",
     "noise_runs",
+    "parse_dims",
     "placement",
     "run_exact",
     "run_side",
     "session_options",
-    "slack_runs",
     "typed_copy",
     "widen_to_float64",
     "with_results",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -13,9 +12,7 @@ import onnx_ir as ir
 from rmsnorm_onnx.errors import CannotRun
 from rmsnorm_onnx.runtime.evaluator import Array, Arrays, run_reference
 from rmsnorm_onnx.runtime.islands import surround
-from rmsnorm_onnx.runtime.noise import SCALES, with_rounding_noise
 from rmsnorm_onnx.runtime.session import import_onnxruntime, session_from_ir, session_options
-from rmsnorm_onnx.runtime.slack import SIGNS, with_constant_slack
 from rmsnorm_onnx.runtime.types import FLOATS, nodes_of, opset_of
 from rmsnorm_onnx.runtime.widen import widen_to_float64
 
@@ -40,93 +37,62 @@ class ExactRun:
     roundoff: float
 
 
-def run_exact(model: ir.Model, feeds: Arrays, *, threads: int | None = None) -> ExactRun:
-    """Run the float64 reading of ``model`` (see ``widen_to_float64``) on ``feeds`` in the model's own types.
+class ExactRunner:
+    """Runs the float64 reading of a model (see ``widen_to_float64``) on one set of feeds after the other.
 
-    onnxruntime if it has a float64 kernel for every operator, else the ReferenceEvaluator, else onnxruntime with
-    the operators without such a kernel in float32.
-
-    Raises:
-        CannotRun: none of the three could; the message holds the reason of each.
+    onnxruntime if it has a float64 kernel for every operator, else the ReferenceEvaluator, else onnxruntime with the
+    operators without such a kernel in float32. A session is made when it is first needed, and kept.
     """
-    widened = widen_to_float64(model)
-    given = widened_feeds(feeds)
-    reasons = []
-    lacking = sorted({node.op_type for node in _without_double_kernel(widened)})
-    if lacking:
-        reasons.append(f"onnxruntime has no float64 kernel for {', '.join(lacking)}")
-    else:
-        try:
-            return ExactRun(_run_session(widened, given, threads), "onnxruntime in float64", 2.0**-53)
-        except CannotRun as error:
-            reasons.append(str(error))
-    try:
-        return ExactRun(run_reference(widened, given), "onnx.reference in float64", 2.0**-53)
-    except CannotRun as error:
-        reasons.append(str(error))
-    if lacking:
-        _make_islands(widened)
-        how = f"onnxruntime in float64, {', '.join(lacking)} in float32"
-        try:
-            return ExactRun(_run_session(widened, given, threads), how, 2.0**-24)
-        except CannotRun as error:
-            reasons.append(str(error))
-    raise CannotRun("no float64 run: " + "; ".join(reasons))
 
+    def __init__(self, model: ir.Model, *, threads: int | None = None) -> None:
+        """Widen ``model``, which is not changed; raises InvalidInput if functions cannot be inlined."""
+        self._widened = widen_to_float64(model)
+        self._lacking = sorted({node.op_type for node in without_double_kernel(self._widened)})
+        self._threads = threads
+        self._sessions: dict[str, Any] = {}
 
-def noise_runs(
-    model: ir.Model, feeds: Arrays, *, count: int, seed: int, threads: int | None = None
-) -> Iterator[dict[str, Array]]:
-    """``count`` runs of the float64 reading with rounding errors drawn anew; see ``with_rounding_noise``.
+    def __call__(self, feeds: Arrays) -> ExactRun:
+        """One run, on feeds in the model's own types.
 
-    Raises:
-        CannotRun: onnxruntime cannot run the perturbed graph.
-    """
-    noisy = with_rounding_noise(model)
-    generator = np.random.default_rng(seed)
-    yield from _perturbed(noisy.model, SCALES, [noisy.scales(generator) for _ in range(count)], feeds, threads)
-
-
-def slack_runs(
-    model: ir.Model, feeds: Arrays, *, count: int, seed: int, threads: int | None = None
-) -> list[tuple[int, list[dict[str, Array]]]]:
-    """Per kind of inexact constant (half an ulp off, or standing for a known number) how many, and shifted runs.
-
-    Each run (``count`` of them for the first kind) is in float64 and shifts all constants of the kind; kinds without
-    constants are left out. See ``with_constant_slack``.
-
-    Raises:
-        CannotRun: onnxruntime cannot run the perturbed graph.
-    """
-    slack = with_constant_slack(model)
-    generator = np.random.default_rng(seed)
-    known = sum(slack.is_known)
-    kinds = []
-    if known < len(slack.is_known):
-        kinds.append((len(slack.is_known) - known, slack.rounding_signs(count, generator)))
-    if known:
-        kinds.append((known, slack.meaning_signs(generator)))
-    if _without_double_kernel(slack.model):
-        # As in run_exact: effects this small drown in the roundings of a float32 island.
+        Raises:
+            CannotRun: none of the ways works; the message holds the reason of each.
+        """
         given = widened_feeds(feeds)
+        reasons = []
+        if self._lacking:
+            reasons.append(f"onnxruntime has no float64 kernel for {', '.join(self._lacking)}")
+        else:
+            try:
+                return ExactRun(self._run("double", given), "onnxruntime in float64", 2.0**-53)
+            except CannotRun as error:
+                reasons.append(str(error))
         try:
-            return [(n, [run_reference(slack.model, given | {SIGNS: row}) for row in rows]) for n, rows in kinds]
-        except CannotRun:
-            pass
-    return [(n, list(_perturbed(slack.model, SIGNS, rows, feeds, threads))) for n, rows in kinds]
+            return ExactRun(run_reference(self._widened, given), "onnx.reference in float64", 2.0**-53)
+        except CannotRun as error:
+            reasons.append(str(error))
+        if self._lacking:
+            how = f"onnxruntime in float64, {', '.join(self._lacking)} in float32"
+            try:
+                return ExactRun(self._run("islands", given), how, 2.0**-24)
+            except CannotRun as error:
+                reasons.append(str(error))
+        raise CannotRun("no float64 run: " + "; ".join(reasons))
+
+    def _run(self, kind: str, given: Arrays) -> dict[str, Array]:
+        names = [str(output.name) for output in self._widened.graph.outputs]
+        if kind not in self._sessions:
+            model = self._widened
+            if kind == "islands":
+                model = model.clone()
+                make_islands(model)
+            options = session_options(library=False, threads=self._threads)
+            self._sessions[kind] = session_from_ir(model, options)
+        return dict(zip(names, run_session(self._sessions[kind], names, given), strict=True))
 
 
-def _perturbed(
-    model: ir.Model, name: str, draws: Iterable[Array], feeds: Arrays, threads: int | None
-) -> Iterator[dict[str, Array]]:
-    """One run for each of ``draws`` of input ``name``, all in one session."""
-    _make_islands(model)
-    # Without optimizations: no rounding must be taken for a superfluous pair of casts.
-    session = session_from_ir(model, session_options(library=False, threads=threads, optimization="disable"))
-    names = [str(output.name) for output in model.graph.outputs]
-    given = widened_feeds(feeds)
-    for draw in draws:
-        yield dict(zip(names, _run(session, names, given | {name: draw}), strict=True))
+def run_exact(model: ir.Model, feeds: Arrays, *, threads: int | None = None) -> ExactRun:
+    """Run the float64 reading of ``model`` once; see ``ExactRunner``."""
+    return ExactRunner(model, threads=threads)(feeds)
 
 
 def widened_feeds(feeds: Arrays) -> dict[str, Array]:
@@ -139,16 +105,8 @@ def is_float(dtype: np.dtype[Any]) -> bool:
     return any(dtype == known.numpy() for known in FLOATS)
 
 
-def _session(model: ir.Model, threads: int | None) -> Any:
-    return session_from_ir(model, session_options(library=False, threads=threads))
-
-
-def _run_session(model: ir.Model, feeds: Arrays, threads: int | None) -> dict[str, Array]:
-    names = [str(output.name) for output in model.graph.outputs]
-    return dict(zip(names, _run(_session(model, threads), names, feeds), strict=True))
-
-
-def _run(session: Any, names: list[str], feeds: Arrays) -> list[Array]:
+def run_session(session: Any, names: list[str], feeds: Arrays) -> list[Array]:
+    """The outputs called ``names``; feeds that the session does not take are left out. Raises CannotRun."""
     known = {i.name for i in session.get_inputs()}
     try:
         return list(session.run(names, {name: a for name, a in feeds.items() if name in known}))
@@ -156,9 +114,10 @@ def _run(session: Any, names: list[str], feeds: Arrays) -> list[Array]:
         raise CannotRun(f"onnxruntime cannot run it: {error}") from error
 
 
-def _make_islands(widened: ir.Model) -> None:
+def make_islands(widened: ir.Model) -> None:
+    """Surround, in place, every node that onnxruntime has no float64 kernel for with casts."""
     # float32 even for what was a 16-bit type: those have fewer kernels still.
-    for node in _without_double_kernel(widened):
+    for node in without_double_kernel(widened):
         surround(node, _double_to_float, _double_to_float)
 
 
@@ -166,7 +125,7 @@ def _double_to_float(dtype: ir.DataType | None) -> ir.DataType | None:
     return ir.DataType.FLOAT if dtype == ir.DataType.DOUBLE else None
 
 
-def _without_double_kernel(widened: ir.Model) -> list[ir.Node]:
+def without_double_kernel(widened: ir.Model) -> list[ir.Node]:
     """Nodes that handle float64 although onnxruntime's CPU provider has kernels for other types only."""
     opset = opset_of(widened)
     table = _kernels()

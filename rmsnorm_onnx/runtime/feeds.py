@@ -1,30 +1,48 @@
-"""Feeds for a model: free dimensions bound, seeded values that fit, or arrays from a file."""
+"""Feeds for a model: sets of inputs for every binding and range asked for, seeded, or read from files."""
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import difflib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnx_ir as ir
 
-from rmsnorm_onnx.errors import InvalidInput
-from rmsnorm_onnx.runtime.inputs import InputSpec, Role, input_specs
+from rmsnorm_onnx.errors import CannotRun, InvalidInput
+from rmsnorm_onnx.runtime import given
+from rmsnorm_onnx.runtime.dimensions import DEFAULTS, Binding, bind
+from rmsnorm_onnx.runtime.given import Given
+from rmsnorm_onnx.runtime.inputs import InputSpec, input_specs
+from rmsnorm_onnx.runtime.ranges import Range
+from rmsnorm_onnx.runtime.roles import Axis, Role
+from rmsnorm_onnx.runtime.values import takes_default_range, values
 
 Array = npt.NDArray[Any]
 
-DEFAULT_BATCH: Final = 2
-DEFAULT_LENGTH: Final = 7
-DEFAULT_PAST: Final = 3
-#: Integers without a table: trip counts, lengths. Small, and not zero, so that loops run.
-_COUNT: Final = 1
-_SUM: Final = re.compile(r"\s*\+\s*")
+#: Optimum's merged decoders choose between two graphs by this input; without the cache there is no past.
+_USE_CACHE: Final = "use_cache_branch"
+#: Sizes that some models need which refuse the default ones, in the order in which they are tried. The first three
+#: change every kind of axis but the past.
+_OTHER_SIZES: Final[tuple[Mapping[Axis, int], ...]] = (
+    {Axis.SEQUENCE: 8, Axis.OTHER: 8},
+    {Axis.BATCH: 1},
+    {Axis.SEQUENCE: 1},
+    {Axis.PAST: 0},
+    {Axis.BATCH: 1, Axis.SEQUENCE: 1},
+    {Axis.BATCH: 1, Axis.PAST: 0},
+    {Axis.SEQUENCE: 16, Axis.OTHER: 16},
+    {Axis.OTHER: 2},
+    {Axis.OTHER: 1},
+    {Axis.SEQUENCE: 64, Axis.OTHER: 64},
+    {Axis.PIXELS: 224, Axis.OTHER: 224},
+    {Axis.SAMPLES: 16000, Axis.SEQUENCE: 400, Axis.OTHER: 400},
+)
+#: So many equal errors, whatever the sizes, are not about sizes; loading a large model takes seconds.
+_EQUAL_ERRORS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,144 +53,151 @@ class Feeds:
         arrays: by input name, in the model's own types (bfloat16 as ml_dtypes.bfloat16).
         dims: value of each free dimension.
         origin: where the values come from, in words.
+        name: short, and unique among the sets made together.
     """
 
     arrays: dict[str, Array]
     dims: dict[str, int]
     origin: str
+    name: str = "given"
 
 
 def make_feeds(
     model: ir.Model,
     *,
     dims: Mapping[str, int] | None = None,
-    inputs: str | os.PathLike[str] | Mapping[str, Array] | None = None,
+    inputs: Given | None = None,
     seed: int = 0,
+    run: Callable[[Feeds], object] | None = None,
 ) -> Feeds:
-    """Feeds for ``model``.
+    """One set of feeds for ``model``, the first of ``make_feed_sets``."""
+    return make_feed_sets(model, dims=dims, inputs=inputs, seed=seed, run=run)[0]
+
+
+def make_feed_sets(
+    model: ir.Model,
+    *,
+    dims: Mapping[str, int | Sequence[int]] | None = None,
+    inputs: Given | Sequence[Given] | None = None,
+    seed: int = 0,
+    ranges: Sequence[Range] = (),
+    run: Callable[[Feeds], object] | None = None,
+) -> tuple[Feeds, ...]:
+    """Every combination of dimensions and ranges as a set of feeds, or one set for each that is given.
+
+    The values of a set depend on its own dimensions, range and ``seed`` only, not on which other sets are made.
 
     Args:
         model: only its inputs and what reads them are looked at.
-        dims: values of free dimensions by name; the same name has one value everywhere. Others get 2 (named like a
-            batch, or the first axis), 3 (past) or 7; a name that is a sum of names is their sum.
-        inputs: arrays by name, an .npz file, or an ONNX test data folder (input_0.pb, ...); then nothing is random.
+        dims: one value or several for free dimensions, by the model's name or by what they count (``dimensions.bind``).
+            Others get values that fit: 2 for a batch, 7 for new tokens, 3 for the past, and sums of them for masks.
+        inputs: arrays by name, an .npz file, an ONNX test data folder (input_0.pb, ...) or one that holds several, or a
+            sequence of these; then nothing is random.
         seed: of the random values.
+        ranges: of real numbers, standard normal otherwise. One set for each range without a name; those with a name
+            hold for that input in every set.
+        run: called with a set whose dimensions are not all given; where it raises CannotRun, sizes that other models
+            need are tried in turn, and the first with which it does not raise are kept. Dimensions in ``dims`` stay.
 
     Raises:
-        InvalidInput: a name in ``dims`` or ``inputs`` that the model lacks, a missing input, a wrong dtype or shape,
-            or both ``dims`` and ``inputs``.
+        InvalidInput: a name that the model lacks, a missing input, a wrong type or shape, a range that does not fit, or
+            both ``inputs`` and one of ``dims`` and ``ranges``.
     """
     specs = input_specs(model)
     if inputs is not None:
-        if dims:
-            raise InvalidInput("dimensions follow from the inputs; give one of the two")
-        given = _read(inputs, specs)
-        return Feeds(given, _check(given, specs), "given")
-    bound = bind_dims(specs, dims or {})
-    generator = np.random.default_rng(seed)
-    arrays = {spec.name: _values(spec, _shape(spec, bound), generator) for spec in specs}
-    return Feeds(arrays, bound, f"seed {seed}")
+        if dims or ranges:
+            raise InvalidInput("dimensions and ranges are for random inputs, and these are given; use one of the two")
+        return _unique([Feeds(*given.fit(arrays, specs), name, name) for name, arrays in given.read(inputs, specs)])
+    wanted = {name: _numbers(name, value) for name, value in (dims or {}).items()}
+    _check_ranges(ranges, specs)
+    return _unique(list(_Maker(specs, seed, run).sets(wanted, ranges)))
 
 
-def bind_dims(specs: tuple[InputSpec, ...], dims: Mapping[str, int]) -> dict[str, int]:
-    """A value for every free dimension, in order of appearance; raises InvalidInput for unknown names or values < 0."""
-    first_axis: dict[str, bool] = {}
-    for spec in specs:
-        for axis, dim in enumerate(spec.dims):
-            if isinstance(dim, str):
-                first_axis.setdefault(dim, axis == 0)
-    parts = {part for name in first_axis for part in _SUM.split(name)}
-    unknown = sorted(set(dims) - first_axis.keys() - parts)
-    if unknown:
-        valid = ", ".join(first_axis) or "none: all dimensions are fixed"
-        raise InvalidInput(f"no dimension is called {', '.join(unknown)}; valid names: {valid}")
-    negative = sorted(name for name, value in dims.items() if value < 0)
-    if negative:
-        raise InvalidInput(f"dimensions cannot be negative: {', '.join(negative)}")
-    return {name: _default(name, first, dims, set(first_axis)) for name, first in first_axis.items()}
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """Makes random sets."""
+
+    specs: tuple[InputSpec, ...]
+    seed: int
+    run: Callable[[Feeds], object] | None
+
+    def sets(self, wanted: Mapping[str, Sequence[int]], ranges: Sequence[Range]) -> Iterator[Feeds]:
+        """Every combination of dimensions, branches and ranges; of equal ones, the first."""
+        by_name: dict[str | None, list[Range]] = {}
+        for one in ranges:
+            by_name.setdefault(one.name, []).append(one)
+        combinations = list(itertools.product(*by_name.values()))
+        flags = [spec.name for spec in self.specs if spec.role is Role.FLAG and _USE_CACHE in spec.name.lower()]
+        made: set[str] = set()
+        for numbers in itertools.product(*wanted.values()):
+            asked = dict(zip(wanted, numbers, strict=True))
+            for branch in [dict.fromkeys(flags, use) for use in (True, False)] if flags else [{}]:
+                binding = self._binding(asked, branch)
+                for chosen in combinations:
+                    feeds = self._make(binding, branch, chosen)
+                    if feeds.name not in made:  # without the cache, what differs in its past only is the same
+                        yield feeds
+                    made.add(feeds.name)
+
+    def _binding(self, asked: Mapping[str, int], branch: Mapping[str, bool]) -> Binding:
+        """The first binding with which the model runs; the default one if none does, so that its error is seen."""
+        without_past = not all(branch.values())
+        first = bind(self.specs, asked, without_past=without_past)
+        if self.run is None or first.dims.keys() <= asked.keys():
+            return first
+        tried: list[Mapping[str, int]] = []
+        errors: list[str] = []
+        for sizes in ({}, *_OTHER_SIZES):
+            binding = bind(self.specs, asked, {**DEFAULTS, **sizes}, without_past=without_past)
+            if binding.dims in tried:
+                continue
+            tried.append(binding.dims)
+            try:
+                self.run(self._make(binding, branch, ()))
+            except CannotRun as error:
+                errors.append(str(error))
+                if len(errors) == _EQUAL_ERRORS and len(set(errors)) == 1:
+                    break
+            else:
+                return binding
+        return first
+
+    def _make(self, binding: Binding, branch: Mapping[str, bool], ranges: Sequence[Range]) -> Feeds:
+        generator = np.random.default_rng(self.seed)
+        arrays = {spec.name: values(spec, binding, generator, ranges) for spec in self.specs}
+        arrays |= {name: np.full_like(arrays[name], use) for name, use in branch.items()}
+        name = " ".join([binding.name, *(f"{flag}={int(use)}" for flag, use in branch.items()), *map(str, ranges)])
+        return Feeds(arrays, dict(binding.dims), ", ".join([f"seed {self.seed}", *map(str, ranges)]), name)
 
 
-def _default(name: str, first: bool, dims: Mapping[str, int], names: set[str]) -> int:
-    if name in dims:
-        return dims[name]
-    if name.isdigit():
-        return int(name)
-    addends = _SUM.split(name)
-    if len(addends) > 1:
-        return sum(_default(addend, False, dims, names) for addend in addends)
-    lowered = name.lower()
-    if "past" in lowered:
-        return DEFAULT_PAST
-    if "total" in lowered:
-        others = [n for n in names if "past" in n.lower() or ("seq" in n.lower() and "total" not in n.lower())]
-        return sum(_default(n, False, dims, set()) for n in others) if others else DEFAULT_LENGTH
-    return DEFAULT_BATCH if first or "batch" in lowered else DEFAULT_LENGTH
+def _numbers(name: str, given_values: int | Sequence[int]) -> tuple[int, ...]:
+    numbers = tuple(given_values) if isinstance(given_values, Sequence) else (given_values,)
+    if not numbers or not all(isinstance(number, int | np.integer) for number in numbers):
+        raise InvalidInput(f"expected one whole number or several for dimension {name}, got {given_values!r}")
+    return tuple(int(number) for number in numbers)
 
 
-def _shape(spec: InputSpec, bound: Mapping[str, int]) -> tuple[int, ...]:
-    return tuple(dim if isinstance(dim, int) else bound[dim] for dim in spec.dims)
+def _check_ranges(ranges: Sequence[Range], specs: Sequence[InputSpec]) -> None:
+    names = [spec.name for spec in specs]
+    for one in ranges:
+        if one.name is not None and one.name not in names:
+            close = difflib.get_close_matches(one.name, names, 1)
+            hint = f"did you mean {close[0]}?" if close else f"inputs: {', '.join(names) or 'none'}"
+            raise InvalidInput(f"{one} is for an input that the model lacks; {hint}")
+        if one.name is None and not any(takes_default_range(spec) for spec in specs):
+            raise InvalidInput(f"no input holds real numbers that {one} could be for; name one, as NAME:[LOW,HIGH]")
 
 
-def _values(spec: InputSpec, shape: tuple[int, ...], generator: np.random.Generator) -> Array:
-    dtype = spec.dtype.numpy()
-    if spec.role is Role.INDEX:
-        return generator.integers(0, max(spec.rows or 1, 1), shape).astype(dtype)
-    if spec.role is Role.POSITION:
-        positions = np.arange(shape[-1] if shape else 1) % (spec.rows or 1 << 31)
-        return np.broadcast_to(positions[: shape[-1]] if shape else positions[0], shape).astype(dtype)
-    if spec.role in {Role.MASK, Role.FLAG}:
-        return np.ones(shape, dtype)
-    if spec.role is Role.COUNT:
-        return np.full(shape, _COUNT, dtype)
-    return generator.standard_normal(shape).astype(dtype)
-
-
-def _read(inputs: str | os.PathLike[str] | Mapping[str, Array], specs: tuple[InputSpec, ...]) -> dict[str, Array]:
-    if isinstance(inputs, Mapping):
-        return {name: np.asarray(array) for name, array in inputs.items()}
-    path = Path(inputs)
-    if path.is_dir():
-        return _read_folder(path, specs)
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, AttributeError) as error:
-        raise InvalidInput(f"expected an .npz file or a folder with input_0.pb, got {path}: {error}") from error
-
-
-def _read_folder(path: Path, specs: tuple[InputSpec, ...]) -> dict[str, Array]:
-    """ONNX backend test data: one TensorProto per file, named after its input or else in the inputs' order."""
-    files = sorted(path.glob("input_*.pb"), key=lambda file: int(file.stem.split("_")[1]))
-    if len(files) != len(specs):
-        raise InvalidInput(f"expected {len(specs)} files input_0.pb, ... in {path}, found {len(files)}")
-    names = {spec.name for spec in specs}
-    arrays: dict[str, Array] = {}
-    for file, spec in zip(files, specs, strict=True):
-        tensor = onnx.load_tensor(str(file))
-        name = tensor.name if tensor.name in names else spec.name
-        arrays[name] = ir.serde.deserialize_tensor(tensor).numpy()
-    return arrays
-
-
-def _check(arrays: dict[str, Array], specs: tuple[InputSpec, ...]) -> dict[str, int]:
-    """Compare names, dtypes and shapes with the model; returns the free dimensions' values and fixes bfloat16."""
-    expected = {spec.name for spec in specs}
-    if expected != arrays.keys():
-        missing, extra = sorted(expected - arrays.keys()), sorted(arrays.keys() - expected)
-        raise InvalidInput(f"expected inputs {sorted(expected)}; missing {missing}, not in the model {extra}")
-    bound: dict[str, int] = {}
-    for spec in specs:
-        array = arrays[spec.name]
-        wanted = spec.dtype.numpy()
-        if array.dtype == np.dtype("V2") and spec.dtype == ir.DataType.BFLOAT16:
-            # numpy's file format knows no bfloat16 and stores two opaque bytes.
-            array = arrays[spec.name] = array.view(wanted)
-        if array.dtype != wanted:
-            raise InvalidInput(f"input {spec.name}: expected {wanted}, got {array.dtype}")
-        fits = len(array.shape) == len(spec.dims) and all(
-            size == (dim if isinstance(dim, int) else bound.setdefault(dim, size))
-            for size, dim in zip(array.shape, spec.dims, strict=True)
-        )
-        if not fits:
-            raise InvalidInput(f"input {spec.name}: expected shape {spec.dims} with {bound}, got {array.shape}")
-    return bound
+def _unique(sets: list[Feeds]) -> tuple[Feeds, ...]:
+    """The sets with a number after names that occur more than once."""
+    counts: dict[str, int] = {}
+    taken = {feeds.name for feeds in sets}
+    named = []
+    for feeds in sets:
+        counts[feeds.name] = number = counts.get(feeds.name, 0) + 1
+        name = feeds.name
+        while number > 1 and (name := f"{feeds.name} ({number})") in taken:
+            number += 1
+        taken.add(name)
+        named.append(replace(feeds, name=name))
+    return tuple(named)

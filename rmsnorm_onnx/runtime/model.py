@@ -18,8 +18,9 @@ from rmsnorm_onnx import modelfile
 
 Model: TypeAlias = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 
-#: Weights above this many bytes go to a file of their own; one protobuf message holds 2 GB at most.
-_INLINE_BYTES: Final = 1 << 30
+#: Weights above this many bytes go to a file of their own, which onnxruntime maps: inline, there would be four copies
+#: in memory while a session is made. One protobuf message holds 2 GB at most.
+_INLINE_BYTES: Final = 1 << 26
 
 
 @dataclass(frozen=True, slots=True)

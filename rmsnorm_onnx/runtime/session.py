@@ -19,8 +19,8 @@ _LEVELS: Final[dict[str, str]] = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
-#: Errors only: warnings about unused initializers and the like are noise in a tool's output.
-_ERRORS_ONLY: Final = 3
+#: Fatal errors only: warnings are noise in a tool's output, and what fails is in the exception too.
+_QUIET: Final = 4
 
 
 def import_onnxruntime() -> Any:
@@ -53,7 +53,7 @@ def session_options(*, library: bool, threads: int | None = None, optimization: 
     """
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = _QUIET
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[optimization])
     if threads is not None:
         options.intra_op_num_threads = threads

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import ml_dtypes
@@ -42,6 +43,81 @@ class SideRun:
     passed_over: tuple[str, ...] = ()
 
 
+class SideRunner:
+    """Runs one model on one set of feeds after the other; every way's session is made when it is first needed.
+
+    The ways, in order: onnxruntime with the model as it is; emulated, if it has bfloat16 or mixed norms;
+    onnx.reference.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        library: bool,
+        threads: int | None = None,
+        optimization: Optimization = "basic",
+    ) -> None:
+        """Remember the model and how to run it; see ``run_side``."""
+        self._loaded = loaded
+        self._library = library
+        self._session_options: dict[str, Any] = {"library": library, "threads": threads, "optimization": optimization}
+        self._sessions: dict[str, Any] = {}
+
+    def __call__(self, feeds: Arrays, *, reference: bool = True) -> SideRun:
+        """One run; arguments and errors as for ``run_side``."""
+        import_onnxruntime()
+        reasons: list[str] = []
+        for how, way in self._ways(reference and not self._library):
+            try:
+                return SideRun(way(feeds), how, tuple(reasons))
+            except CannotRun as error:
+                if type(error) is not CannotRun:
+                    raise
+                reasons.append(f"{how}: {error}")
+        raise CannotRun(f"no way to run {self._loaded.name}:\n" + "\n".join(reasons))
+
+    @cached_property
+    def _lacks_kernels(self) -> bool:
+        # Asked only when needed: inferring every type takes longer than most runs.
+        return lacks_kernels(self._loaded.model)
+
+    def release(self) -> None:
+        """Let the sessions go, and with them the weights; a later run makes new ones."""
+        self._sessions.clear()
+
+    def _ways(self, reference: bool) -> Iterator[tuple[str, Callable[[Arrays], dict[str, Array]]]]:
+        name = "onnxruntime with the library" if self._library else "onnxruntime"
+        model = self._loaded.model
+        yield name, lambda feeds: _run(self._session(name, self._plain), model, feeds)
+        if self._lacks_kernels:
+            emulated = f"{name}, bfloat16 and mixed norms computed in float32"
+            yield emulated, lambda feeds: _run(self._session(emulated, self._emulated), model, feeds)
+        if reference:
+            yield REFERENCE, lambda feeds: run_reference(model, feeds)
+
+    def _plain(self) -> Any:
+        if has_bfloat16_boundary(self._loaded.model):
+            return session_from_ir(float32_boundary(self._loaded.model), session_options(**self._session_options))
+        source = self._loaded.path if self._loaded.path is not None else self._loaded.model
+        return make_session(source, **self._session_options)
+
+    def _emulated(self) -> Any:
+        return session_from_ir(emulate_bfloat16(self._loaded.model), session_options(**self._session_options))
+
+    def _session(self, how: str, make: Callable[[], Any]) -> Any:
+        """What ``make`` gave or raised when it was first called."""
+        if how not in self._sessions:
+            try:
+                self._sessions[how] = make()
+            except CannotRun as error:
+                self._sessions[how] = error
+        session = self._sessions[how]
+        if isinstance(session, CannotRun):
+            raise session
+        return session
+
+
 def run_side(
     loaded: LoadedModel,
     feeds: Arrays,
@@ -64,37 +140,8 @@ def run_side(
     Raises:
         CannotRun: no way works; the message holds the reason of each. LibraryMissing: the library is.
     """
-    name = "onnxruntime with the library" if library else "onnxruntime"
-
-    def plain() -> dict[str, Array]:
-        if has_bfloat16_boundary(loaded.model):
-            return emulated(float32_boundary)
-        source = loaded.path if loaded.path is not None else loaded.model
-        session = make_session(source, library=library, threads=threads, optimization=optimization)
-        return _run(session, loaded.model, feeds)
-
-    def emulated(transform: Callable[[ir.Model], ir.Model] = emulate_bfloat16) -> dict[str, Array]:
-        options = session_options(library=library, threads=threads, optimization=optimization)
-        return _run(session_from_ir(transform(loaded.model), options), loaded.model, feeds)
-
-    def ways() -> Iterator[tuple[str, Callable[[], dict[str, Array]]]]:
-        yield name, plain
-        # Asked only when needed: inferring every type takes longer than most runs.
-        if lacks_kernels(loaded.model):
-            yield f"{name}, bfloat16 and mixed norms computed in float32", emulated
-        if reference and not library:
-            yield REFERENCE, lambda: run_reference(loaded.model, feeds)
-
-    import_onnxruntime()
-    reasons: list[str] = []
-    for how, way in ways():
-        try:
-            return SideRun(way(), how, tuple(reasons))
-        except CannotRun as error:
-            if type(error) is not CannotRun:
-                raise
-            reasons.append(f"{how}: {error}")
-    raise CannotRun(f"no way to run {loaded.name}:\n" + "\n".join(reasons))
+    runner = SideRunner(loaded, library=library, threads=threads, optimization=optimization)
+    return runner(feeds, reference=reference)
 
 
 def _run(session: Any, model: ir.Model, feeds: Arrays) -> dict[str, Array]:

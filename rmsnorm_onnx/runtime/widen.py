@@ -19,6 +19,8 @@ _TYPE_ATTRIBUTES: Final = {"to": _DOUBLE, "dtype": _DOUBLE, "stash_type": _DOUBL
 #: Key under which ``widen_to_float64`` leaves the old element type in ``ir.Value.meta``.
 ORIGINAL_TYPE: Final = "rmsnorm_onnx.original_type"
 _WIDENED: Final = "rmsnorm_onnx.widened"
+#: Elements up to which a tensor is widened at once.
+_SMALL: Final = 1 << 14
 
 
 def widen_to_float64(model: ir.Model) -> ir.Model:
@@ -62,7 +64,14 @@ def _widen_value(value: ir.Value) -> None:
 def _widen_tensor(tensor: Any) -> Any:
     if tensor.dtype not in FLOATS:
         return tensor
-    return ir.tensor(tensor.numpy().astype(np.float64), name=tensor.name)
+
+    def widened() -> ir.TensorProtocol:
+        return ir.tensor(tensor.numpy().astype(np.float64), name=tensor.name)
+
+    if tensor.size <= _SMALL:
+        return widened()
+    # Twice the weights' size or four times would be held for nothing: they are needed once, one after the other.
+    return ir.LazyTensor(widened, dtype=_DOUBLE, shape=tensor.shape, name=tensor.name)
 
 
 def _widen_attributes(node: ir.Node) -> None:
