@@ -65,7 +65,7 @@ aarch64: $(VENV)/tested
 cuda: $(VENV)/tested
 	command -v nvcc >/dev/null || $(PIP) --group cuda-build
 	$(BIN)/cmake -S custom_ops -B build/kernels -G Ninja -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja \
-	  -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DRMSNORM_CUDA=ON -DCMAKE_CUDA_ARCHITECTURES="$(CUDA)"
+	  -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python -DRMSNORM_CUDA=ON -DRMSNORM_CUDA_STRICT=ON -DCMAKE_CUDA_ARCHITECTURES="$(CUDA)"
 	$(BIN)/cmake --build build/kernels --target rmsnorm_onnx_cuda
 
 # A Python with torch or cupy: usually the machine's own, and nothing is installed.

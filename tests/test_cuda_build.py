@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import re
 import subprocess
+import sys
 from collections import Counter
 
 import kernels_abi as abi
@@ -30,6 +33,18 @@ def _library_with_cuda(monkeypatch):
 
 def listing(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_without_nvcc_the_build_says_what_it_needs(tmp_path):
+    """Also where there is one: programs are looked for in an empty folder."""
+    command = [abi.tool("cmake"), "-S", abi.ROOT / "custom_ops", "-B", tmp_path / "build", "-G", "Ninja"]
+    command += [f"-DCMAKE_MAKE_PROGRAM={abi.tool('ninja')}", f"-DPython3_EXECUTABLE={sys.executable}"]
+    command += [f"-DCMAKE_CXX_COMPILER={abi.tool('c++')}", "-DRMSNORM_CUDA=ON"]
+    command += [f"-DCMAKE_FIND_ROOT_PATH={tmp_path / 'empty'}", "-DCMAKE_FIND_ROOT_PATH_MODE_PROGRAM=ONLY"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CUDA")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 1
+    assert "RMSNORM_CUDA needs nvcc 12 or 13, and none is on PATH" in re.sub(r"\s+", " ", done.stderr)
 
 
 def test_exports_one_symbol_and_needs_no_cuda_library():

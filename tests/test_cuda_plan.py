@@ -53,10 +53,12 @@ def order(found):
 @pytest.mark.parametrize(
     ("width", "device", "form", "expected"),
     [
-        (128, "sm_90", "plain", ("rows", 16, 1, 1)),
-        (256, "sm_90", "plain", ("rows", 32, 1, 1)),
+        (8, "sm_90", "plain", ("rows", 1, 1, 1)),
+        (64, "sm_90", "skip", ("rows", 4, 2, 1)),
+        (128, "sm_90", "plain", ("rows", 8, 2, 1)),
+        (256, "sm_90", "plain", ("rows", 8, 4, 1)),
         (1024, "sm_90", "plain", ("rows", 32, 4, 1)),
-        (4096, "sm_90", "plain", ("rows", 256, 2, 1)),
+        (4096, "sm_90", "plain", ("rows", 128, 4, 1)),
         (8192, "sm_90", "skip", ("rows", 256, 4, 1)),
         (32768, "sm_90", "plain", ("rows", 512, 8, 1)),
         (32768, "sm_90", "skip", ("rows", 512, 4, 2)),
@@ -139,5 +141,5 @@ def test_y_that_the_cache_does_not_hold_is_streamed():
 
 
 def test_narrow_rows_fill_blocks_only_where_all_processors_have_one():
-    assert plan((100000, 128))["rows"] == 16
-    assert plan((32, 128))["rows"] == 2
+    assert plan((100000, 128))["rows"] == 32
+    assert plan((32, 128))["rows"] == 4

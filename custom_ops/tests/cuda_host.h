@@ -44,7 +44,6 @@ inline void wait_for_kernels_before() {}
 inline void allow_kernels_after() {}
 
 inline Words load16(const void* from) { return cuda_host::load<Words>(from); }
-inline Words load16_constant(const void* from) { return load16(from); }
 inline void prefetch(const void*) {}
 inline void store16(void* to, Words v, bool) { cuda_host::store(to, v); }
 
@@ -53,11 +52,13 @@ inline float add(float a, float b) { return a + b; }
 inline float multiply(float a, float b) { return a * b; }
 inline float divide(float a, float b) { return a / b; }
 inline float fused(float a, float b, float c) { return std::fma(a, b, c); }
+inline float inverted(float a) { return 1 / a; }
 inline float square_root(float a) { return std::sqrt(a); }
 inline double add(double a, double b) { return a + b; }
 inline double multiply(double a, double b) { return a * b; }
 inline double divide(double a, double b) { return a / b; }
 inline double fused(double a, double b, double c) { return std::fma(a, b, c); }
+inline double inverted(double a) { return 1 / a; }
 inline double square_root(double a) { return std::sqrt(a); }
 
 // Exact here; on a device, within two units of 2^-23.

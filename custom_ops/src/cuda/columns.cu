@@ -11,7 +11,7 @@ std::string start_tiles(const Start& given) {
   using Own = Tile<T, S, F, kIsWide>;
   const Plan& plan = given.plan;
   const Layout& layout = given.problem.layout;
-  const int64_t depth = int64_t(plan.threads) / kWarp * kParts * kDeep;
+  const int64_t depth = int64_t(plan.threads) / kWarp * kParts * Own::kDeep;
   const int64_t accesses = layout.kept.count * layout.inner / Own::kElements;
   const Sides<S> sides{Task<S>(given.problem, given.scale_type, plan),  plan.threads / kWarp,
                        int((layout.reduced.count + depth - 1) / depth), accesses,

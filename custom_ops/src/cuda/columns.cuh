@@ -16,8 +16,6 @@
 namespace rmsnorm::cuda {
 
 constexpr int kParts = 4;  // of one warp
-// Rows of a part that are in registers at once: 32 registers.
-constexpr int kDeep = 8;
 // Warps of a tile: more would leave too few registers to each.
 constexpr int kMostWarps = 16;
 
@@ -25,7 +23,7 @@ template <class S>
 struct Sides {
   Task<S> task;
   int warps;         // of a tile
-  int rounds;        // of kDeep rows of every part
+  int rounds;        // of some rows of every part
   int64_t accesses;  // side by side, of all norms
   int64_t tiles;
   int64_t step;  // tiles of all blocks together
@@ -34,9 +32,13 @@ struct Sides {
 template <class T, class S, Form F, bool kIsWide>
 class Tile {
  public:
+  using Number = Precise<T, S>;
   static constexpr int kElements = kIsWide ? kVector<T> : 1;        // of an access
   static constexpr int kAcross = kIsWide ? kWarp / kParts : kWarp;  // lanes side by side
   static constexpr int kColumns = kAcross * kElements;
+  // Rows of a part that are in registers at once: 32 registers of X, or of two tensors. Twice
+  // as many of two do not fit into 128; rows before the last ones are read again, from L1.
+  static constexpr int kDeep = kIsWide && F != Form::kPlain ? 4 : 8;
 
   RMSNORM_DEVICE Tile(const Sides<S>& sides, int64_t tile)
       : sides_(sides), norm_((tile * kAcross + thread() % kAcross) * kElements) {
@@ -52,13 +54,13 @@ class Tile {
 
   // Pass 1: the sums of the warp's parts, in the lanes that are first of them at least. The rows
   // that were read last stay in registers.
-  RMSNORM_DEVICE void sum(Pair<S>* sums) {
-    Pair<S> last[kElements] = {}, two[kElements] = {};
+  RMSNORM_DEVICE void sum(Number* sums) {
+    Number last[kElements] = {}, two[kElements] = {};
 #pragma unroll 1
     for (int own = 0; own < kOwnParts; ++own) {
-      Pair<S> part[kElements] = {};
+      Number part[kElements] = {};
 #pragma unroll 1
-      for (int round = 0; round < sides_.rounds; ++round) take(own, round, part);
+      for (int number = 0; number < sides_.rounds; ++number) take(round_of(own, number), part);
 #pragma unroll
       for (int e = 0; e < kElements; ++e) {
         sums[e] = own % 2 == 0 ? part[e] : total(last[e], part[e]);
@@ -72,8 +74,7 @@ class Tile {
       for (int e = 0; e < kElements; ++e) {
 #pragma unroll
         for (int mask = kAcross; mask < kWarp; mask *= 2) {
-          const Pair<S> other = {shuffle_xor(sums[e].high, mask), shuffle_xor(sums[e].low, mask)};
-          sums[e] = total(sums[e], other);
+          sums[e] = total(sums[e], shuffle_xor(sums[e], mask));
         }
       }
     }
@@ -81,29 +82,29 @@ class Tile {
 
   // Pass 2, backwards: the last rows are in registers, and those before them are the likelier in
   // caches the later they were read.
-  RMSNORM_DEVICE void finish(const Pair<S>* reciprocal) {
+  RMSNORM_DEVICE void finish(const Number* reciprocal) {
     const Task<S>& task = sides_.task;
     if (task.inverse && part_ == 0 && exists_) {
 #pragma unroll
-      for (int e = 0; e < kElements; ++e) task.inverse[norm_ + e] = float(reciprocal[e].high);
+      for (int e = 0; e < kElements; ++e) task.inverse[norm_ + e] = float(nearest(reciprocal[e]));
     }
 #pragma unroll 1
     for (int step = kOwnParts * sides_.rounds - 1; step >= 0; --step) {
-      const int own = step / sides_.rounds, round = step - own * sides_.rounds;
+      const int own = step / sides_.rounds;
+      const Round round = round_of(own, step - own * sides_.rounds);
       if (step + 1 < kOwnParts * sides_.rounds) {
-        Pair<S> unused[kElements] = {};
-        take(own, round, unused);
+        Number unused[kElements] = {};
+        take(round, unused);
       }
 #pragma unroll
       for (int i = 0; i < kDeep; ++i) {
-        if (!has(own, round, i)) continue;
-        const Spot spot = spot_of(own, round, i);
-        if (F == Form::kSkip && task.sum) store(task.sum, held_[i].value(), spot);
-        S scale[kVector<T>];
-        load_scale<kVector<T>>(task.scale, task.scale_type, spot.scale, task.scale_step, kElements,
-                               scale);
-        const int step = kIsWide ? 1 : 0;
-        store(task.y, held_[i].result(task.rounding, scale, reciprocal, step), spot);
+        if (i >= round.rows) continue;
+        const Place at = place_in(round, i);
+        if (F == Form::kSkip && task.sum) store(task.sum, held_[i].value(), at.x);
+        S scale[kElements];
+        load_scale<kElements>(task.scale, task.scale_type, at.scale, task.scale_step, kElements,
+                              scale);
+        store(task.y, held_[i].result(task.rounding, scale, reciprocal, 1), at.x);
       }
     }
   }
@@ -118,31 +119,47 @@ class Tile {
   // one rounding where all rows have one value.
   static constexpr int kChain = 8 / int(sizeof(T));
 
-  RMSNORM_DEVICE int64_t row(int own, int round, int i) const {
-    return (int64_t(round) * kDeep + i) * (kParts * sides_.warps) + part_ + own;
-  }
-  RMSNORM_DEVICE bool has(int own, int round, int i) const {
-    return exists_ && row(own, round, i) < sides_.task.reduced.count;
-  }
-  RMSNORM_DEVICE Spot spot_of(int own, int round, int i) const {
+  // kDeep rows of a part, or those that are left.
+  struct Round {
+    int64_t first;
+    int rows;
+    Place at;  // of the first, where all rows are at one distance
+  };
+
+  // From a row of a part to the next.
+  RMSNORM_DEVICE int stride() const { return kParts * sides_.warps; }
+
+  RMSNORM_DEVICE Round round_of(int own, int number) const {
     const Walk& walk = sides_.task.reduced;
-    const int64_t step = row(own, round, i);
-    // 16 bytes at a time: rows at one distance, as plan_columns() has it.
-    const Place down =
-        kIsWide ? Place{step * walk.x[0], step * walk.scale[0]} : place_of(walk, step);
-    return {at_.x + down.x, at_.scale + down.scale, kElements, false};
+    const int all = kDeep * stride();
+    const int64_t first = int64_t(number) * all + part_ + own, left = walk.count - first;
+    const int rows = left < all ? (int(left) + stride() - 1) / stride() : kDeep;
+    return {first,
+            exists_ && left > 0 ? rows : 0,
+            {at_.x + first * walk.x[0], at_.scale + first * walk.scale[0]}};
   }
 
-  static RMSNORM_DEVICE Words load(const void* tensor, const Spot& spot) {
-    const T* const from = static_cast<const T*>(tensor) + spot.x;
+  RMSNORM_DEVICE Place place_in(const Round& round, int i) const {
+    const Walk& walk = sides_.task.reduced;
+    if constexpr (kIsWide) {  // as plan_columns() has it
+      return {round.at.x + i * (stride() * walk.x[0]),
+              round.at.scale + i * (stride() * walk.scale[0])};
+    } else {
+      const Place down = place_of(walk, round.first + i * stride());
+      return {at_.x + down.x, at_.scale + down.scale};
+    }
+  }
+
+  static RMSNORM_DEVICE Words load(const void* tensor, int64_t at) {
+    const T* const from = static_cast<const T*>(tensor) + at;
     if constexpr (kIsWide) {
       return load16(from);
     } else {
       return load_element(from);
     }
   }
-  RMSNORM_DEVICE void store(void* tensor, const Words& v, const Spot& spot) const {
-    T* const to = static_cast<T*>(tensor) + spot.x;
+  RMSNORM_DEVICE void store(void* tensor, const Words& v, int64_t at) const {
+    T* const to = static_cast<T*>(tensor) + at;
     if constexpr (kIsWide) {
       store16(to, v, sides_.task.streaming);
     } else {
@@ -151,27 +168,27 @@ class Tile {
   }
 
   // All loads before the first use. Missing rows are zeros, which change no sum.
-  RMSNORM_DEVICE void take(int own, int round, Pair<S>* part) {
+  RMSNORM_DEVICE void take(const Round& round, Number* part) {
     Words x[kDeep] = {}, second[kDeep] = {};
 #pragma unroll
     for (int i = 0; i < kDeep; ++i) {
-      if (!has(own, round, i)) continue;
-      const Spot spot = spot_of(own, round, i);
-      x[i] = load(sides_.task.x, spot);
-      if (F != Form::kPlain) second[i] = load(sides_.task.second, spot);
+      if (i >= round.rows) continue;
+      const int64_t at = place_in(round, i).x;
+      x[i] = load(sides_.task.x, at);
+      if (F != Form::kPlain) second[i] = load(sides_.task.second, at);
     }
 #pragma unroll
     for (int first = 0; first < kDeep; first += kChain) {
       S chain[kElements] = {};
 #pragma unroll
       for (int i = first; i < first + kChain; ++i) {
-        S v[kVector<T>];
+        S v[kElements];
         held_[i].take(x[i], second[i], v);
 #pragma unroll
         for (int e = 0; e < kElements; ++e) chain[e] = fused(v[e], v[e], chain[e]);
       }
 #pragma unroll
-      for (int e = 0; e < kElements; ++e) part[e] = total(part[e], Pair<S>{chain[e], 0});
+      for (int e = 0; e < kElements; ++e) part[e] = total(part[e], precise<Number>(chain[e]));
     }
   }
 
@@ -180,21 +197,22 @@ class Tile {
   Place at_;
   int part_;
   bool exists_;
-  Held<T, S, F> held_[kDeep];
+  Held<T, S, F, kElements> held_[kDeep];
 };
 
 template <class T, class S, Form F, bool kIsWide>
 RMSNORM_KERNEL(kMostWarps* kWarp)
 side_by_side(RMSNORM_ARGUMENT Sides<S> sides) {
   using Own = Tile<T, S, F, kIsWide>;
+  using Number = typename Own::Number;
   allow_kernels_after();
   const int each = sides.warps * kWarp, together = threads() / each;
   const int number = thread() / each, index = thread() - number * each;
-  Pair<S>* const sums = reinterpret_cast<Pair<S>*>(shared()) + number * sides.warps * Own::kColumns;
+  Number* const sums = reinterpret_cast<Number*>(shared()) + number * sides.warps * Own::kColumns;
   wait_for_kernels_before();
   for (int64_t first = block() * together; first < sides.tiles; first += sides.step) {
     Own tile(sides, first + number);
-    Pair<S> some[Own::kElements];
+    Number some[Own::kElements];
     tile.sum(some);
     if (tile.is_first()) {
 #pragma unroll
@@ -204,7 +222,7 @@ side_by_side(RMSNORM_ARGUMENT Sides<S> sides) {
     }
     sync();
     for (int c = index; c < Own::kColumns; c += each) {
-      Pair<S> all = sums[c];
+      Number all = sums[c];
       for (int w = 1; w < sides.warps; ++w) all = total(all, sums[w * Own::kColumns + c]);
       sums[c] = sides.task.root.reciprocal(all);
     }

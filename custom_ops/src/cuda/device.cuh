@@ -69,8 +69,8 @@ RMSNORM_DEVICE int cluster_rank() {
 RMSNORM_DEVICE void cluster_sync() {
 #if __CUDA_ARCH__ >= 900
   asm volatile(
-      "barrier.cluster.arrive.release.aligned;\n"
-      "barrier.cluster.wait.acquire.aligned;" ::
+      "barrier.cluster.arrive.release;\n"
+      "barrier.cluster.wait.acquire;" ::
           : "memory");
 #endif
 }
@@ -88,7 +88,8 @@ RMSNORM_DEVICE V* remote(V* local, int rank) {
 }
 
 // Programmatic dependent launch, from sm_90 on. Before anything is read that the kernels before it
-// on the stream may have written, or written that they may read:
+// on the stream may have written, or written that they may read. No load is of the kind for memory
+// that nobody writes (__ldg): compilers may move those to before it.
 RMSNORM_DEVICE void wait_for_kernels_before() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
@@ -106,19 +107,17 @@ RMSNORM_DEVICE Words load16(const void* from) {
   const uint4 v = *static_cast<const uint4*>(from);
   return {v.x, v.y, v.z, v.w};
 }
-// Of memory that nobody writes while the kernel runs.
-RMSNORM_DEVICE Words load16_constant(const void* from) {
-  const uint4 v = __ldg(static_cast<const uint4*>(from));
-  return {v.x, v.y, v.z, v.w};
-}
 // Asks for the line, and waits for nothing.
 RMSNORM_DEVICE void prefetch(const void* from) {
   asm volatile("prefetch.global.L1 [%0];" ::"l"(__cvta_generic_to_global(from)));
 }
 RMSNORM_DEVICE void store16(void* to, Words v, bool streaming) {
   const uint4 value{v.word[0], v.word[1], v.word[2], v.word[3]};
-  uint4* const target = static_cast<uint4*>(to);
-  streaming ? __stcs(target, value) : void(*target = value);
+  if (streaming) return __stcs(static_cast<uint4*>(to), value);
+  // An assignment may come out as four stores of four bytes.
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+               "r"(value.x), "r"(value.y), "r"(value.z), "r"(value.w)
+               : "memory");
 }
 
 // Rounded once; never contracted with a neighbour.
@@ -126,11 +125,13 @@ RMSNORM_DEVICE float add(float a, float b) { return __fadd_rn(a, b); }
 RMSNORM_DEVICE float multiply(float a, float b) { return __fmul_rn(a, b); }
 RMSNORM_DEVICE float divide(float a, float b) { return __fdiv_rn(a, b); }
 RMSNORM_DEVICE float fused(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+RMSNORM_DEVICE float inverted(float a) { return __frcp_rn(a); }
 RMSNORM_DEVICE float square_root(float a) { return __fsqrt_rn(a); }
 RMSNORM_DEVICE double add(double a, double b) { return __dadd_rn(a, b); }
 RMSNORM_DEVICE double multiply(double a, double b) { return __dmul_rn(a, b); }
 RMSNORM_DEVICE double divide(double a, double b) { return __ddiv_rn(a, b); }
 RMSNORM_DEVICE double fused(double a, double b, double c) { return __fma_rn(a, b, c); }
+RMSNORM_DEVICE double inverted(double a) { return __drcp_rn(a); }
 RMSNORM_DEVICE double square_root(double a) { return __dsqrt_rn(a); }
 // 2^a and 1 / a within two units of 2^-23, subnormal results included in the first only.
 RMSNORM_DEVICE float power_of_two_near(float a) {

@@ -26,10 +26,11 @@ RMSNORM_DEVICE uint32_t pack(BFloat16 kind, double low, double high) {
   return pack(kind, rounded_to_odd(low), rounded_to_odd(high));
 }
 
-template <class T, class S>
+// The first kCount elements; packed() makes the others zeros.
+template <class T, int kCount = kVector<T>, class S>
 RMSNORM_DEVICE void unpack(const Words& from, S* v) {
 #pragma unroll
-  for (int i = 0; i < kVector<T>; ++i) {
+  for (int i = 0; i < kCount; ++i) {
     if constexpr (sizeof(T) == 8) {
       v[i] = S(double_of(uint64_t(from.word[2 * i + 1]) << 32 | from.word[2 * i]));
     } else if constexpr (sizeof(T) == 4) {
@@ -40,17 +41,18 @@ RMSNORM_DEVICE void unpack(const Words& from, S* v) {
   }
 }
 
-template <class T, class S>
+template <class T, int kCount = kVector<T>, class S>
 RMSNORM_DEVICE Words packed(const S* v) {
+  const auto at = [&](int i) { return i < kCount ? v[i] : S(0); };
   Words to;
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     if constexpr (sizeof(T) == 8) {
-      to.word[i] = uint32_t(bits_of(double(v[i / 2])) >> i % 2 * 32);
+      to.word[i] = uint32_t(bits_of(double(at(i / 2))) >> i % 2 * 32);
     } else if constexpr (sizeof(T) == 4) {
-      to.word[i] = bits_of(float(v[i]));
+      to.word[i] = bits_of(float(at(i)));
     } else {
-      to.word[i] = pack(T{}, v[2 * i], v[2 * i + 1]);
+      to.word[i] = pack(T{}, at(2 * i), at(2 * i + 1));
     }
   }
   return to;

@@ -2,6 +2,8 @@
 // times as slow as float32 on all but a few GPUs.
 #pragma once
 
+#include <type_traits>
+
 #include "../kernel.h"
 #include "device.cuh"
 
@@ -12,6 +14,33 @@ struct Pair {
   S high;
   S low;
 };
+
+// What square sums and reciprocals for elements T are: S where results are narrower and do not see
+// its rounding.
+template <class T, class S>
+using Precise = std::conditional_t<(sizeof(T) < sizeof(S)), S, Pair<S>>;
+
+template <class Number, class S>
+RMSNORM_DEVICE Number precise(S v) {
+  if constexpr (std::is_same_v<Number, S>) {
+    return v;
+  } else {
+    return {v, 0};
+  }
+}
+template <class S>
+RMSNORM_DEVICE S nearest(S v) {
+  return v;
+}
+template <class S>
+RMSNORM_DEVICE S nearest(Pair<S> v) {
+  return v.high;
+}
+
+template <class S>
+RMSNORM_DEVICE Pair<S> shuffle_xor(Pair<S> v, int mask) {
+  return {shuffle_xor(v.high, mask), shuffle_xor(v.low, mask)};
+}
 
 // high + low anew, where low is the smaller. Overflow and NaN leave `high` alone.
 template <class S>
@@ -27,6 +56,10 @@ RMSNORM_DEVICE S lost(S a, S b, S sum) {
   return add(add(a, -add(sum, -of_b)), add(b, -of_b));
 }
 
+template <class S>
+RMSNORM_DEVICE S total(S a, S b) {
+  return add(a, b);
+}
 // Not normalized, so that an infinite sum stays one. Which of the two is first changes no bit.
 template <class S>
 RMSNORM_DEVICE Pair<S> total(Pair<S> a, Pair<S> b) {
@@ -55,7 +88,7 @@ RMSNORM_DEVICE Pair<S> root_of(Pair<S> a) {
 
 template <class S>
 RMSNORM_DEVICE Pair<S> reciprocal_of(Pair<S> a) {
-  const S quotient = divide(S(1), a.high);
+  const S quotient = inverted(a.high);
   const S rest = fused(-quotient, a.low, fused(-quotient, a.high, S(1)));
   return normalized(quotient, multiply(quotient, rest));
 }
@@ -82,6 +115,12 @@ struct Root {
     const bool below = mean.high < floor.high || (mean.high == floor.high && mean.low < floor.low);
     if (below) mean = floor;
     return reciprocal_of(sum_of(root_of(sum_of(mean, epsilon)), epsilon_outside));
+  }
+
+  RMSNORM_DEVICE S reciprocal(S square_sum) const {
+    S mean = multiply(square_sum, share.high);
+    if (mean < floor.high) mean = floor.high;
+    return inverted(add(square_root(add(mean, epsilon.high)), epsilon_outside.high));
   }
 
  private:

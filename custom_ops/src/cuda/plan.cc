@@ -11,18 +11,20 @@ constexpr int kWarp = 32;
 // (quack and Transformer Engine use 128). Not measured here yet.
 constexpr int kBlock = 256;
 
-// Threads and vectors of 16 bytes of each, for rows of so many vectors. 512 threads have up to 128
-// registers each: four vectors of two tensors fit, eight spill on sm_120. Not measured here yet.
+// Threads and vectors of 16 bytes of each, for rows of so many vectors. A warp executes about 200
+// instructions for a row, however wide, and 105 for a vector of each lane (sm_90, 16 bits, plain;
+// counted in the machine code); at 4.3 TB/s an H200 has time for 240 a vector. So a thread has
+// several, and eight lanes read a line. 512 threads have up to 128 registers each: four vectors
+// of two tensors fit, eight spill on sm_120. Not measured here yet.
 struct Step {
   int row_vectors;
   int threads;
   int vectors;
 };
 constexpr Step kSteps[] = {
-    {64, 32, 2},    // no barrier up to 2 KiB: quack has none to 6 KiB, Transformer Engine to 4
-    {128, 32, 4},   //
-    {256, 128, 2},  // Transformer Engine: 4 warps to 8 KiB
-    {512, 256, 2},  // HydraQYH: 8 and 16 KiB with one vector to a thread, at 0.95 of copy
+    {1, 1, 1},      {2, 2, 1},      {4, 4, 1},      {8, 4, 2}, {16, 8, 2},
+    {32, 8, 4},     {64, 16, 4},    {128, 32, 4},  // no barrier up to 2 KiB: quack has none to 6
+    {256, 64, 4},   {512, 128, 4},  // Transformer Engine: 4 warps for 8 KiB, quack too
     {1024, 256, 4}, {2048, 512, 4}, {4096, 512, 8},
 };
 constexpr int kMostThreads = 512;
@@ -74,10 +76,6 @@ int power_of_two_from(int64_t least) {
 // Threads, vectors and cluster by the width, type and form: they make the order of the sum. False
 // where registers do not hold the row.
 bool divide_row(const Problem& p, const Device& device, int64_t row_vectors, Plan* plan) {
-  if (row_vectors <= kWarp) {
-    plan->threads = power_of_two_from(row_vectors);
-    return true;
-  }
   const int most = most_vectors(p);
   for (const Step& step : kSteps) {
     if (row_vectors > step.row_vectors || step.vectors > most) continue;

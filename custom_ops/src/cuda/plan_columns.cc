@@ -4,7 +4,7 @@
 namespace rmsnorm::cuda {
 namespace {
 
-constexpr int kRowsOfWarp = 32;   // that a warp holds in registers: 128 bytes of each
+constexpr int kRowsOfWarp = 32;   // in registers: 128 bytes of each; 16 where there are two tensors
 constexpr int kMostWarps = 16;    // of a tile: more would leave too few registers to each
 constexpr int kFewThreads = 128;  // of a block: smaller ones leave a processor half empty
 

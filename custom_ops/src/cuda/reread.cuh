@@ -11,9 +11,9 @@
 namespace rmsnorm::cuda {
 
 template <class T>
-RMSNORM_DEVICE Words load_at(const void* tensor, const Spot& spot) {
-  if (spot.left <= 0) return Words{};
-  return load_anywhere<false>(static_cast<const T*>(tensor) + spot.x, spot.left);
+RMSNORM_DEVICE Words load_at(const void* tensor, int64_t at, int count) {
+  if (count <= 0) return Words{};
+  return load_anywhere(static_cast<const T*>(tensor) + at, count);
 }
 
 template <class T, class S>
@@ -33,18 +33,19 @@ reread_rows(RMSNORM_ARGUMENT Task<S> task) {
   const auto spot_at = [&](int64_t j) {
     return spot_of<kVector<T>>(task, share.place, share.first + j * share.stride);
   };
-  // All lanes of a warp take as many steps.
-  const int64_t steps = quotient(task.row_vectors + share.stride - 1, share.stride);
+  // All lanes of a warp take as many steps: those of its first lane.
+  const int64_t left = task.row_vectors - (share.exists ? share.first - share.lane % kWarp : 0);
+  const int64_t steps = left > 0 ? quotient(left + share.stride - 1, share.stride) : 0;
   wait_for_kernels_before();
   Held<T, S, F> held;
   SquareSum<T, S> sum;
 #pragma unroll 1
   for (int64_t j = 0; j < steps; ++j) {
     const Spot spot = spot_at(j);
-    const Words x = load_at<T>(task.x, spot);
+    const Words x = load_at<T>(task.x, spot.x, spot.left);
     Words second{};
     if constexpr (F == Form::kSkip || F == Form::kPreGated) {
-      second = load_at<T>(task.second, spot);
+      second = load_at<T>(task.second, spot.x, spot.left);
     }
     S v[kVector<T>];
     held.take(x, second, v);
@@ -53,16 +54,20 @@ reread_rows(RMSNORM_ARGUMENT Task<S> task) {
     sum.add(0, v);
     if (j % kVectorsPerBlock == kVectorsPerBlock - 1) sum.settle();
   }
-  const Pair<S> reciprocal = reciprocal_for(task, share, sum.value());
+  const Precise<T, S> reciprocal = reciprocal_for(task, share, sum.value());
 #pragma unroll 1
   for (int64_t j = 0; j < steps; ++j) {
     const Spot spot = spot_at(j);
-    const Words x = load_at<T>(task.x, spot);
+    const Words x = load_at<T>(task.x, spot.x, spot.left);
     Words second{};
-    if constexpr (F != Form::kPlain) second = load_at<T>(task.second, spot);
+    if constexpr (F != Form::kPlain) second = load_at<T>(task.second, spot.x, spot.left);
     S v[kVector<T>], scale[kVector<T>];
-    load_scale<kVector<T>>(task.scale, task.scale_type, spot.scale, task.scale_step, spot.left,
-                           scale);
+    if (task.scale_like_x) {
+      unpack<T>(load_at<T>(task.scale, spot.scale, spot.left), scale);
+    } else {
+      load_scale<kVector<T>>(task.scale, task.scale_type, spot.scale, task.scale_step, spot.left,
+                             scale);
+    }
     held.take(x, second, v);
     if constexpr (F == Form::kSkip) {
       if (task.sum) store_at<T>(task, share, task.sum, held.value(), spot);

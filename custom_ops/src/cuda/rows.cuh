@@ -29,7 +29,10 @@ hold_rows(RMSNORM_ARGUMENT Task<S> task) {
     const bool exists = first + j * stride < vectors;
     x[j] = exists ? load16(at(task.x, j)) : Words{};
     if constexpr (F != Form::kPlain) second[j] = exists ? load16(at(task.second, j)) : Words{};
-    if (exists && task.prefetches_scale) {
+  }
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) {
+    if (task.prefetches_scale && first + j * stride < vectors) {
       prefetch(static_cast<const char*>(task.scale) + scale_at(j) * task.scale_bytes);
     }
   }
@@ -41,9 +44,9 @@ hold_rows(RMSNORM_ARGUMENT Task<S> task) {
     held[j].take(x[j], second[j], v);
     sum.add(j, v);
   }
-  const Pair<S> reciprocal = reciprocal_for(task, share, sum.value());
+  const Precise<T, S> reciprocal = reciprocal_for(task, share, sum.value());
   // Of blocks that all hold the row, each writes some.
-  const int part = task.is_cluster ? kCount : kCount / task.blocks;
+  const int part = task.is_cluster ? kCount : kCount >> task.blocks_log2;
   const int begin = task.is_cluster ? 0 : share.number * part;
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {

@@ -18,19 +18,8 @@ RMSNORM_DEVICE void load_scale_of(const E* scale, int count, S* v) {
   }
 }
 
-// kCount elements from `at` on, of which `count` exist, or one for all of them. Null means ones.
 template <int kCount, class S>
-RMSNORM_DEVICE void load_scale(const void* scale, Element type, int64_t at, int step, int count,
-                               S* v) {
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) v[i] = 1;
-  if (!scale) return;
-  if (step == 0) {
-    load_scale<1>(scale, type, at, 1, 1, v);
-#pragma unroll
-    for (int i = 1; i < kCount; ++i) v[i] = v[0];
-    return;
-  }
+RMSNORM_DEVICE void load_scale_of(const void* scale, Element type, int64_t at, int count, S* v) {
   switch (type) {
     case Element::kFloat16:
       return load_scale_of<kCount>(static_cast<const Half*>(scale) + at, count, v);
@@ -43,11 +32,24 @@ RMSNORM_DEVICE void load_scale(const void* scale, Element type, int64_t at, int 
   }
 }
 
+// kCount elements from `at` on, of which `count` exist, or one for all of them. Null means ones.
+template <int kCount, class S>
+RMSNORM_DEVICE void load_scale(const void* scale, Element type, int64_t at, int step, int count,
+                               S* v) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) v[i] = 1;
+  if (!scale) return;
+  if (step != 0) return load_scale_of<kCount>(scale, type, at, count, v);
+  load_scale_of<1>(scale, type, at, 1, v);
+#pragma unroll
+  for (int i = 1; i < kCount; ++i) v[i] = v[0];
+}
+
 template <class E, class T, class S>
 RMSNORM_DEVICE void load_aligned_scale_of(const void* scale, int64_t at, S* v) {
   const E* const from = static_cast<const E*>(scale) + at;
 #pragma unroll
-  for (int i = 0; i < kVector<T>; i += kVector<E>) unpack<E>(load16_constant(from + i), v + i);
+  for (int i = 0; i < kVector<T>; i += kVector<E>) unpack<E>(load16(from + i), v + i);
 }
 
 // A whole vector of a scale that is of type T or S and begins at 16 bytes.

@@ -19,11 +19,10 @@ struct Share {
 template <class S>
 RMSNORM_DEVICE Share share_of(const Task<S>& task) {
   Share share;
-  const int64_t group = quotient(block(), task.blocks);
-  share.number = int(block() - group * task.blocks);
+  share.number = int(block()) & (task.blocks - 1);
   share.lane = thread() & (task.threads - 1);
-  const int in_block = int(quotient(thread(), task.threads));
-  share.row = group * quotient(threads(), task.threads) + in_block;
+  const int rows = threads() >> task.threads_log2;
+  share.row = (block() >> task.blocks_log2) * rows + (thread() >> task.threads_log2);
   share.exists = share.row < task.rows;
   share.place = place_of(task.kept, share.exists ? share.row : 0);
   const int part = task.is_cluster ? share.number : 0;
@@ -33,12 +32,12 @@ RMSNORM_DEVICE Share share_of(const Task<S>& task) {
 }
 
 // Over all threads of a row, and what its norm is multiplied by.
-template <class S>
-RMSNORM_DEVICE Pair<S> reciprocal_for(const Task<S>& task, const Share& share, Pair<S> sum) {
+template <class S, class Number>
+RMSNORM_DEVICE Number reciprocal_for(const Task<S>& task, const Share& share, Number sum) {
   sum = across_threads(sum, task.threads, task.is_cluster ? task.blocks : 1);
-  const Pair<S> reciprocal = task.root.reciprocal(sum);
+  const Number reciprocal = task.root.reciprocal(sum);
   const bool is_first = share.exists && share.lane == 0 && share.number == 0;
-  if (task.inverse && is_first) task.inverse[share.row] = float(reciprocal.high);
+  if (task.inverse && is_first) task.inverse[share.row] = float(nearest(reciprocal));
   return reciprocal;
 }
 

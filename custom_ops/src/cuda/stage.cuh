@@ -23,20 +23,18 @@ inline Rounding rounding_of(const Settings& settings) {
           size_of(settings.scaled) < stash};
 }
 
-// What a thread keeps of a vector between the two.
-template <class T, class S, Form F>
+// What a thread keeps of a vector between the two, or of the first kCount elements of one.
+template <class T, class S, Form F, int kCount = kVector<T>>
 class Held {
  public:
-  static constexpr int kCount = kVector<T>;
-
   // v: what is squared.
   RMSNORM_DEVICE void take(const Words& x, const Words& second, S* v) {
     value_ = F == Form::kSkip ? added(x, second) : x;
-    unpack<T>(value_, v);
+    unpack<T, kCount>(value_, v);
     if constexpr (F == Form::kGated) gate_ = second;
     if constexpr (F == Form::kPreGated) {
       S gate[kCount];
-      unpack<T>(second, gate);
+      unpack<T, kCount>(second, gate);
 #pragma unroll
       for (int i = 0; i < kCount; ++i) stash_[i] = v[i] = multiply(v[i], silu_for<T>(gate[i]));
     }
@@ -46,14 +44,14 @@ class Held {
   RMSNORM_DEVICE const Words& value() const { return value_; }
 
   // Element i is multiplied by reciprocal[i * step].
-  RMSNORM_DEVICE Words result(const Rounding& rounding, const S* scale, const Pair<S>* reciprocal,
-                              int step) const {
+  RMSNORM_DEVICE Words result(const Rounding& rounding, const S* scale,
+                              const Precise<T, S>* reciprocal, int step) const {
     S v[kCount];
     if constexpr (F == Form::kPreGated) {
 #pragma unroll
       for (int i = 0; i < kCount; ++i) v[i] = stash_[i];
     } else {
-      unpack<T>(value_, v);
+      unpack<T, kCount>(value_, v);
     }
 #pragma unroll
     for (int i = 0; i < kCount; ++i) v[i] = times(v[i], reciprocal[i * step]);
@@ -63,11 +61,11 @@ class Held {
     if constexpr (F == Form::kGated) {
       if (rounding.after_scaling) round(rounding.scaled, v);
       S gate[kCount];
-      unpack<T>(gate_, gate);
+      unpack<T, kCount>(gate_, gate);
 #pragma unroll
       for (int i = 0; i < kCount; ++i) v[i] = multiply(v[i], silu_for<T>(gate[i]));
     }
-    return packed<T>(v);
+    return packed<T, kCount>(v);
   }
 
  private:
@@ -76,19 +74,18 @@ class Held {
   static RMSNORM_DEVICE Words added(const Words& x, const Words& second) {
     using A = std::conditional_t<sizeof(T) == 8, double, float>;
     A a[kCount], b[kCount];
-    unpack<T>(x, a);
-    unpack<T>(second, b);
+    unpack<T, kCount>(x, a);
+    unpack<T, kCount>(second, b);
 #pragma unroll
     for (int i = 0; i < kCount; ++i) a[i] = add(a[i], b[i]);
-    return packed<T>(a);
+    return packed<T, kCount>(a);
   }
 
-  // The second half takes most of the rounding of the reciprocal out of results as wide as S;
-  // narrower ones do not see it.
+  // The second half takes most of the rounding of the reciprocal out.
   static RMSNORM_DEVICE S times(S v, Pair<S> reciprocal) {
-    if constexpr (sizeof(T) < sizeof(S)) return multiply(v, reciprocal.high);
     return fused(v, reciprocal.high, multiply(v, reciprocal.low));
   }
+  static RMSNORM_DEVICE S times(S v, S reciprocal) { return multiply(v, reciprocal); }
 
   static RMSNORM_DEVICE void round(Element type, S* v) {
 #pragma unroll

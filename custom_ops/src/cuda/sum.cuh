@@ -7,13 +7,15 @@
 
 namespace rmsnorm::cuda {
 
-// Vectors that are added in S before the lanes move into a pair: in a row of one value, all
+// Vectors that are added in S before the lanes move into the total: in a row of one value, all
 // roundings of a lane go the same way (cpu/sum.h).
 constexpr int kVectorsPerBlock = 4;
 
 template <class T, class S>
 class SquareSum {
  public:
+  using Number = Precise<T, S>;
+
   // `index` counts vectors since the last settle().
   RMSNORM_DEVICE void add(int index, const S* v) {
     if (index > 0 && index % kVectorsPerBlock == 0) settle();
@@ -27,12 +29,12 @@ class SquareSum {
   RMSNORM_DEVICE void settle() {
 #pragma unroll
     for (int i = 0; i < kLanes; ++i) {
-      total_ = total(total_, Pair<S>{lane_[i], 0});
+      total_ = total(total_, precise<Number>(lane_[i]));
       lane_[i] = 0;
     }
   }
 
-  RMSNORM_DEVICE Pair<S> value() {
+  RMSNORM_DEVICE Number value() {
     settle();
     return total_;
   }
@@ -41,14 +43,16 @@ class SquareSum {
   // Results of 16 bits do not see what eight roundings to a lane cost, and registers are scarce.
   static constexpr int kLanes = kVector<T> < 4 ? kVector<T> : 4;
 
-  Pair<S> total_ = {0, 0};
+  Number total_ = {};
   S lane_[kLanes] = {};
 };
 
-template <class S>
-RMSNORM_DEVICE Pair<S> across_lanes(Pair<S> sum, int lanes) {
-  for (int mask = lanes / 2; mask > 0; mask /= 2) {
-    sum = total(sum, Pair<S>{shuffle_xor(sum.high, mask), shuffle_xor(sum.low, mask)});
+// Over groups of so many lanes, a power of two.
+template <class Number>
+RMSNORM_DEVICE Number across_lanes(Number sum, int lanes) {
+#pragma unroll
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) {
+    if (mask < lanes) sum = total(sum, shuffle_xor(sum, mask));
   }
   return sum;
 }
@@ -56,22 +60,22 @@ RMSNORM_DEVICE Pair<S> across_lanes(Pair<S> sum, int lanes) {
 static_assert(kSumBytes == (kWarp + 1) * sizeof(Pair<double>), "what across_threads() uses");
 
 // The sum over `threads` threads (a power of two, those of a block if more than a warp) of each of
-// `blocks` blocks of a cluster; every one of them has it. After it, a block of a cluster waits for
-// the others before it ends.
-template <class S>
-RMSNORM_DEVICE Pair<S> across_threads(Pair<S> sum, int threads, int blocks) {
-  sum = across_lanes(sum, threads < kWarp ? threads : kWarp);
+// `blocks` blocks of a cluster, a power of two; every one of them has it. After it, a block of a
+// cluster waits for the others before it ends.
+template <class Number>
+RMSNORM_DEVICE Number across_threads(Number sum, int threads, int blocks) {
+  sum = across_lanes(sum, threads);
   if (threads <= kWarp) return sum;
-  Pair<S>* const partial = reinterpret_cast<Pair<S>*>(shared());
+  Number* const partial = reinterpret_cast<Number*>(shared());
   const int lane = thread() % kWarp, warps = threads / kWarp;
   if (lane == 0) partial[thread() / kWarp] = sum;
   sync();
-  sum = across_lanes(partial[lane % warps], warps);
+  sum = across_lanes(partial[lane & (warps - 1)], warps);
   if (blocks == 1) return sum;
-  Pair<S>* const own = partial + kWarp;
+  Number* const own = partial + kWarp;
   if (thread() == 0) *own = sum;
   cluster_sync();
-  return across_lanes(*remote(own, lane % blocks), blocks);
+  return across_lanes(*remote(own, lane & (blocks - 1)), blocks);
 }
 
 }  // namespace rmsnorm::cuda

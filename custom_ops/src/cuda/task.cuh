@@ -25,8 +25,11 @@ struct Task {
   Element scale_type;
   int32_t scale_bytes;  // of one element
   int32_t scale_step;
-  int32_t threads;  // of a row, in one block
-  int32_t blocks;   // of a row
+  bool scale_like_x;  // of its type, with a step of 1
+  int32_t threads;    // of a row, in one block; a power of two
+  int32_t blocks;     // of a row; a power of two
+  int32_t threads_log2;
+  int32_t blocks_log2;
   bool is_cluster;  // or each of them adds up all of it and writes one part
   bool streaming;
   bool prefetches_scale;
@@ -49,8 +52,11 @@ struct Task {
         scale_type(type_of_scale),
         scale_bytes(int32_t(size_of(type_of_scale))),
         scale_step(int32_t(p.layout.inner_scale)),
+        scale_like_x(p.scale && type_of_scale == p.type && scale_step == 1),
         threads(plan.threads),
         blocks(plan.slices * plan.cluster),
+        threads_log2(__builtin_ctz(unsigned(threads))),
+        blocks_log2(__builtin_ctz(unsigned(blocks))),
         is_cluster(plan.cluster > 1),
         streaming(plan.streaming),
         prefetches_scale(plan.prefetches_scale),

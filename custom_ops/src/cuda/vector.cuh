@@ -30,18 +30,15 @@ RMSNORM_DEVICE Words joined(const Words& low, const Words& high, int shift) {
           shifted(w[3], w[4], bits)};
 }
 
-// `count` elements, those after them are anything. kConstant: nobody writes them meanwhile.
-template <bool kConstant, class T>
+// `count` elements, those after them are anything.
+template <class T>
 RMSNORM_DEVICE Words load_anywhere(const T* from, int count) {
-  const auto load = [](const char* piece) {
-    return kConstant ? load16_constant(piece) : load16(piece);
-  };
   const int shift = bytes_past_16(from);
   const char* const piece = reinterpret_cast<const char*>(from) - shift;
-  const Words low = load(piece);
+  const Words low = load16(piece);
   if (shift == 0) return low;
   Words high = low;
-  if (shift + count * int(sizeof(T)) > 16) high = load(piece + 16);
+  if (shift + count * int(sizeof(T)) > 16) high = load16(piece + 16);
   return joined(low, high, shift);
 }
 
@@ -96,15 +93,6 @@ RMSNORM_DEVICE void store_anywhere(T* to, const Words& v, const Neighbours& next
   for (int i = 0; i < kVector<T>; ++i) {
     const bool written = shift + i * kSize < 16 ? first_whole : second_whole;
     if (i < next.left && !written) store_element(to, v, i);
-  }
-}
-
-template <class T>
-RMSNORM_DEVICE void store_aligned(T* to, const Words& v, int left, bool streaming) {
-  if (left >= kVector<T>) return store16(to, v, streaming);
-#pragma unroll
-  for (int i = 0; i < kVector<T> - 1; ++i) {
-    if (i < left) store_element(to, v, i);
   }
 }
 
