@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
-from rmsnorm_onnx import spec
+from rmsnorm_onnx import modelfile, spec
 
 #: The converter sees a serialized model, which protobuf limits to 2 GB; larger weights than this stay outside.
 _INLINE_BYTES = 1024
@@ -46,6 +46,7 @@ def raise_opset(model: ir.Model, opset: int) -> str | None:
     except _CONVERTER_ERRORS as error:
         return str(error).strip().splitlines()[-1]
     converted = ir.from_proto(proto)
+    modelfile.relocate(converted, model)
     _unpark(converted.graph, imports)
     for value in [v for v in converted.graph.inputs if v.name in weights]:
         value.const_value = weights[value.name or ""]

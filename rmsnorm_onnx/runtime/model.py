@@ -56,12 +56,7 @@ def load(model: Model) -> LoadedModel:
 
 
 def _sha256(path: Path, model: ir.Model) -> str:
-    data = {
-        Path(value.const_value.path)
-        for graph in model.graphs()
-        for value in graph.initializers.values()
-        if isinstance(value.const_value, ir.ExternalTensor)
-    }
+    data = {Path(tensor.path) for tensor in modelfile.external_tensors(model)}
     digest = hashlib.sha256()
     for file in (path, *sorted(data)):
         with file.open("rb") as stream:
