@@ -1,5 +1,7 @@
 # make demo: see it work.  make test: all tests.  make lint: what CI checks besides.
 # make bench: the bare kernels' speed, with Google Benchmark.
+# make sanitizers: tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
+# make load: ten minutes of mixed work on eight threads; LOAD_SECONDS=60 for one.
 # make aarch64: the kernels compiled for 64-bit Arm and tested under an emulator.
 # make cuda: the library with the kernels for NVIDIA GPUs; make cuda CUDA=90 for one architecture.
 # make cuda-test, cuda-sanitize, cuda-bench: on a machine with a GPU, with PYTHON's torch or cupy; see docs/cuda.md.
@@ -10,7 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile
 SOURCES := $(shell find rmsnorm_onnx custom_ops -type f -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES = $(shell git ls-files 'custom_ops/*.cc' 'custom_ops/*.h' 'custom_ops/*.cu' 'custom_ops/*.cuh')
 
-.PHONY: demo test lint format bench aarch64 cuda cuda-test cuda-sanitize cuda-bench clean
+.PHONY: demo test lint format bench sanitizers load aarch64 cuda cuda-test cuda-sanitize cuda-bench clean
 
 $(BIN)/python:
 	python3 -m venv $(VENV)
@@ -51,6 +53,13 @@ bench: $(VENV)/tested
 	cmake -S custom_ops -B build/kernels -G Ninja -DRMSNORM_BENCH=ON
 	cmake --build build/kernels --target rmsnorm_bench
 	build/kernels/rmsnorm_bench $(BENCH)
+
+sanitizers: $(VENV)/tested
+	$(BIN)/python tests/sanitizers.py
+
+LOAD_SECONDS := 600
+load: $(VENV)/tested
+	$(BIN)/python tests/load.py $(LOAD_SECONDS)
 
 ARM := build/aarch64
 aarch64: $(VENV)/tested

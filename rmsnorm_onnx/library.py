@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -30,6 +31,9 @@ PACKAGE: Final = "rmsnorm-onnx"
 OURS: Final = "rmsnorm_onnx"
 OVERRIDE_ONNX: Final = "rmsnorm_onnx.override"
 OVERRIDE_MICROSOFT: Final = "rmsnorm_onnx.override.com.microsoft"
+
+#: Held from the question what the options lack until they have it.
+_REGISTERING: Final = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,7 @@ def register(session_options: onnxruntime.SessionOptions, *, override: bool | Li
     operators of that domain and then does not find them, so such a model may fail to load.
 
     A call that asks for nothing new does nothing: onnxruntime would refuse every session made from options
-    that hold an operator twice.
+    that hold an operator twice. Threads may call it at once, also with the same options.
 
     Raises:
         CannotRun: onnxruntime is missing or too old, or cannot load the library.
@@ -93,18 +97,19 @@ def register(session_options: onnxruntime.SessionOptions, *, override: bool | Li
     if not isinstance(session_options, ort.SessionOptions):
         raise CannotRun(f"expected onnxruntime.SessionOptions, got {type(session_options).__name__}")
     wanted = [OURS, OVERRIDE_ONNX, OVERRIDE_MICROSOFT][: 3 if override == "all" else 1 + bool(override)]
-    missing = [entry for entry in wanted if not _has_entry(session_options, f"{entry}.registered")]
-    if not missing:
-        return
-    path = get_library_path()
-    for entry in missing:
-        session_options.add_session_config_entry(entry, "1")
-    try:
-        session_options.register_custom_ops_library(path)
-    except Exception as error:
-        raise CannotRun(_registration_advice(str(error), path, ort.__version__)) from error
-    for entry in missing:
-        session_options.add_session_config_entry(f"{entry}.registered", "1")
+    with _REGISTERING:
+        missing = [entry for entry in wanted if not _has_entry(session_options, f"{entry}.registered")]
+        if not missing:
+            return
+        path = get_library_path()
+        for entry in missing:
+            session_options.add_session_config_entry(entry, "1")
+        try:
+            session_options.register_custom_ops_library(path)
+        except Exception as error:
+            raise CannotRun(_registration_advice(str(error), path, ort.__version__)) from error
+        for entry in missing:
+            session_options.add_session_config_entry(f"{entry}.registered", "1")
 
 
 def info() -> LibraryInfo:

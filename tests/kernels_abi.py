@@ -1,7 +1,8 @@
 """The compiled library and, through ctypes, the bare kernels: built from this tree when needed.
 
 ``library_path()`` is the onnxruntime library, ``run()`` one kernel call on numpy arrays. Both come
-from one CMake build in ``build/kernels`` (pip's own, kept, so that only changed files are compiled again).
+from one CMake build in ``build/kernels`` (pip's own, kept, so that only changed files are compiled again), or from
+the folder that ``RMSNORM_BUILD`` names, as it is: sanitized ones (tests/sanitizers.py).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+import weakref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ NUMPY = {
 }
 DTYPE = {numpy: dtype for dtype, numpy in NUMPY.items()}
 FORMS = ("plain", "skip", "gated", "pregated")
+LIBC = ctypes.CDLL(None)
 
 
 def tool(name: str) -> str:
@@ -51,6 +54,9 @@ def tool(name: str) -> str:
 @functools.cache
 def build(target: str = "all") -> Path:
     """Folder that holds the shared objects, compiled from this tree."""
+    given = os.environ.get("RMSNORM_BUILD")
+    if given:
+        return Path(given).resolve()
     BUILD.mkdir(parents=True, exist_ok=True)
     with (BUILD / ".lock").open("w") as lock:  # pytest-xdist: the first worker builds
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -95,6 +101,7 @@ class TestProblem(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("x", "second", "scale", "y", "sum")),
         ("split", ctypes.c_int64),
         ("streaming", ctypes.c_int32),
+        ("threads", ctypes.c_int32),
     )
 
 
@@ -158,6 +165,7 @@ class Norm:
     scaled: DType = DType.FLOAT
     isa: str = ""
     split: int = 0
+    threads: int = 1
     streaming: int = -1
     in_place: bool = False
     want_sum: bool = field(default=True)
@@ -168,10 +176,13 @@ def address(array: np.ndarray[Any, Any] | None) -> int | None:
 
 
 def aligned(nbytes: int) -> Any:
-    """Bytes at the start of a cache line, as onnxruntime allocates them."""
-    whole = np.empty(nbytes + 64, np.uint8)
-    start = -whole.ctypes.data % 64
-    return whole[start : start + nbytes]
+    """Bytes at the start of a cache line, as onnxruntime allocates them; none follow, which a sanitizer watches."""
+    place = ctypes.c_void_p()
+    if LIBC.posix_memalign(ctypes.byref(place), ctypes.c_size_t(64), ctypes.c_size_t(max(nbytes, 1))):
+        raise MemoryError(f"{nbytes} bytes")
+    block = (ctypes.c_char * nbytes).from_address(place.value or 0)
+    weakref.finalize(block, LIBC.free, place)
+    return np.frombuffer(block, np.uint8)
 
 
 def run(norm: Norm, x: Any, second: Any = None, scale: Any = None, library: Any = None) -> tuple[Any, Any]:
@@ -212,6 +223,7 @@ def problem_of(norm: Norm, x: Any, second: Any, scale: Any, y: Any, total: Any) 
         sum=address(total),
         split=norm.split,
         streaming=norm.streaming,
+        threads=norm.threads,
     )
     problem.held = scale_array
     return problem

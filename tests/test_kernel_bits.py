@@ -26,7 +26,8 @@ def test_bits_do_not_depend_on_the_split(isa, dtype, form, axes):
     second = None if form == "plain" else seconds((7, 9, 700), dtype)
     norm = Norm(form=form, isa=isa, axes=axes)
     whole, total = run(norm, x, second, scales(700))
-    for change in ({"split": 1}, {"split": 5}, {"in_place": True}, {"want_sum": False}):
+    changes = ({"split": 1}, {"split": 5}, {"split": 3, "threads": 3}, {"in_place": True}, {"want_sum": False})
+    for change in changes:
         assert same_bits(run(Norm(**{**vars(norm), **change}), x, second, scales(700))[0], whole)
     part, part_total = run(norm, x[2:4], None if second is None else second[2:4], scales(700))
     assert same_bits(part, whole[2:4])
@@ -51,7 +52,8 @@ def test_bits_of_wide_rows_do_not_depend_on_who_sums_which_chunk(isa, dtype, for
         {"split": -1},
         {"split": -5},
         {"split": -3, "in_place": True},
-        {"split": -7, "streaming": 1},
+        {"split": -1, "in_place": True, "threads": 3},
+        {"split": -7, "streaming": 1, "threads": 2},
     )
     for change in (*changes, *[{"isa": "avx2"}] * isa.startswith("avx512")):
         got, got_total = run(dataclasses.replace(norm, **change), x, second, scales(scale))

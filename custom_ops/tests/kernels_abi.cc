@@ -1,9 +1,11 @@
 #include "kernels_abi.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <memory>
+#include <thread>
 
+#include "bytes.h"
 #include "dispatch.h"
 #include "test_problem.h"
 #ifdef __SSE2__
@@ -28,33 +30,41 @@ std::string with_problem(const char* isa, const TestProblem& t, Body body) {
   error = to_problem(t, &p);
   if (!error.empty()) return error;
   const int64_t count = p.layout.scale_elements;
-  const int64_t bytes = count * size_of(p.settings.stash);
-  std::unique_ptr<char[]> converted(new char[size_t(bytes + 63)]);
+  const Bytes converted = make_bytes(count * size_of(p.settings.stash));
   if (t.scale) {
-    // At the start of a cache line, where onnxruntime puts tensors.
-    void* aligned = converted.get();
-    size_t space = size_t(bytes + 63);
-    std::align(64, size_t(bytes), aligned, space);
-    kernels->convert(Element(t.scale_type), t.scale, p.settings.stash, aligned, count);
-    p.scale = aligned;
+    kernels->convert(Element(t.scale_type), t.scale, p.settings.stash, converted.get(), count);
+    p.scale = converted.get();
   }
   p.streaming = t.streaming < 0 ? should_stream(p) : t.streaming > 0;
   body(*kernels, p);
   return "";
 }
 
-// As several threads would do it, the last one first.
-void run_chunks(const KernelSet& kernels, const Problem& p, int64_t step) {
-  const int64_t chunks = p.layout.chunks(), all = p.layout.items() * chunks;
-  std::vector<double> sums(static_cast<size_t>(all));
-  const auto backwards = [&](auto half) {
-    for (int64_t begin = (all - 1) / step * step; begin >= 0; begin -= step) {
-      const int64_t end = begin + step < all ? begin + step : all;
-      half(p, begin, end, sums.data() + begin / chunks * chunks);
+// body(begin, end) for all of [0, count) in steps, which threads take in turn, the last one first.
+template <class Body>
+void spread(int64_t count, int64_t step, int threads, Body body) {
+  const int64_t parts = (count + step - 1) / step;
+  const auto take = [&](int64_t turn) {
+    for (int64_t part = parts - 1 - turn; part >= 0; part -= threads) {
+      body(part * step, std::min(count, (part + 1) * step));
     }
   };
-  backwards(kernels.sum_chunks);
-  backwards(kernels.finish_chunks);
+  std::vector<std::thread> others;
+  for (int turn = 1; turn < threads; ++turn) others.emplace_back(take, turn);
+  take(0);
+  for (std::thread& other : others) other.join();
+}
+
+void run_chunks(const KernelSet& kernels, const Problem& p, int64_t step, int threads) {
+  const int64_t chunks = p.layout.chunks(), all = p.layout.items() * chunks;
+  std::vector<double> sums(static_cast<size_t>(all));
+  const auto each = [&](auto half) {
+    spread(all, step, threads, [&](int64_t begin, int64_t end) {
+      half(p, begin, end, sums.data() + begin / chunks * chunks);
+    });
+  };
+  each(kernels.sum_chunks);
+  each(kernels.finish_chunks);
 }
 
 void copy_streaming(void* to, const void* from, int64_t bytes) {
@@ -85,12 +95,11 @@ const char* rmsnorm_test_isas() {
 
 const char* rmsnorm_test_run(const char* isa, const TestProblem* t) {
   return say(with_problem(isa, *t, [&](const KernelSet& kernels, const Problem& p) {
-    if (t->split < 0) return run_chunks(kernels, p, -t->split);
+    if (t->split < 0) return run_chunks(kernels, p, -t->split, std::max(1, t->threads));
     const int64_t items = p.layout.items();
     const int64_t step = t->split > 0 ? t->split : items + 1;
-    for (int64_t begin = 0; begin < items; begin += step) {
-      kernels.run(p, begin, begin + step < items ? begin + step : items);
-    }
+    spread(items, step, std::max(1, t->threads),
+           [&](int64_t begin, int64_t end) { kernels.run(p, begin, end); });
   }));
 }
 

@@ -13,6 +13,7 @@ struct TestProblem {
   void *y, *sum;
   int64_t split;      // items per kernel call, 0 for all at once, -n for n chunks of wide rows
   int32_t streaming;  // 1 yes, 0 no, -1 as in a session
+  int32_t threads;    // that take turns at the calls, 0 as 1
 };
 
 #pragma GCC visibility push(default)

@@ -223,10 +223,11 @@ def _once(
             digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
     outputs = tuple(value.name for value in model.model.graph.outputs)
     key = (model.sha256, outputs, len(sets), digest.hexdigest(), how)
-    if what not in _LAST or _LAST[what][0] != key:
+    last = _LAST.get(what)
+    if last is None or last[0] != key:
         _LAST.pop(what, None)
-        _LAST[what] = (key, run())
-    kept: T = _LAST[what][1]
+        last = _LAST[what] = (key, run())
+    kept: T = last[1]  # not what another thread may have put there by now
     return kept
 
 

@@ -14,7 +14,7 @@ struct Streamed : Full {};
 // Correct rounding of double to a 16-bit type goes through float rounded to odd: a float with 24
 // bits whose last one says "inexact" cannot land on a tie of 11 or 8 bits by accident.
 inline HalfWidth round_to_odd(V<double> value) {
-  using Words = Vec<int32_t, kWidth<double>>;
+  using Words = Vec<uint32_t, kWidth<double>>;  // of a NaN too, whose step may overflow
   const HalfWidth nearest = to_float(value);
   const V<double> error = value - to_double(nearest);
   const Words bits = (Words)nearest;

@@ -11,9 +11,7 @@
 #include <arm_neon.h>
 #endif
 
-#ifndef RMSNORM_ISA
-#define RMSNORM_ISA baseline
-#endif
+#include "touch.h"
 
 namespace rmsnorm::RMSNORM_ISA {
 
@@ -107,6 +105,7 @@ template <class R, class E>
 // The first `count` elements; the others read as zero and are not written.
 template <class R, class E>
 inline R load_first(const E* from, int count) {
+  will_read(from, uintptr_t(count) * sizeof(E));
 #if defined(__AVX512F__)
   const uint32_t some = (1u << count) - 1;
   if constexpr (sizeof(R) == 64 && sizeof(E) == 4) return (R)_mm512_maskz_loadu_epi32(some, from);
@@ -127,6 +126,7 @@ inline R load_first(const E* from, int count) {
 
 template <class R, class E>
 inline void store_first(E* to, R value, int count) {
+  will_write(to, uintptr_t(count) * sizeof(E));
 #if defined(__AVX512F__)
   const uint32_t some = (1u << count) - 1;
   const auto whole = (Vec<int64_t, sizeof(R) / 8>)value;
@@ -144,6 +144,7 @@ inline void store_first(E* to, R value, int count) {
 // Past the caches where the address allows it, which is the case for all of a row or none of it.
 template <class R>
 inline void stream_raw(void* to, R value) {
+  will_write(to, sizeof(R));
 #if defined(__AVX512F__)
   if constexpr (sizeof(R) == 64) return _mm512_stream_si512((__m512i*)to, (__m512i)value);
 #endif

@@ -1,8 +1,6 @@
 // A node on the CPU: a constant scale is read and converted at creation.
 #pragma once
 
-#include <memory>
-
 #include "../dispatch.h"
 #include "norm_kernel.h"
 #include "staging.h"

@@ -2,24 +2,10 @@
 // three or of tensors of unlike shapes. Done before and after the kernel, on the same few rows.
 #pragma once
 
-#include <memory>
-#include <new>
-
+#include "../bytes.h"
 #include "../kernel.h"
 
 namespace rmsnorm::ort {
-
-// Uninitialized memory at the start of a cache line: elsewhere every vector of AVX-512 would be
-// read from two lines.
-struct FreeBytes {
-  void operator()(char* bytes) const { operator delete(bytes, kLine); }
-  static constexpr std::align_val_t kLine{64};
-};
-using Bytes = std::unique_ptr<char, FreeBytes>;
-
-inline Bytes make_bytes(int64_t count) {
-  return Bytes(static_cast<char*>(operator new(size_t(count), FreeBytes::kLine)));
-}
 
 class Staging {
  public:
