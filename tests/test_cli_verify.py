@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -102,3 +103,24 @@ def test_a_fused_model_without_bodies_needs_the_library(tmp_path):
 
 def test_the_command_has_the_api_s_defaults():
     assert inspect.signature(cli.verify).parameters["samples"].default == parity.DEFAULT_SAMPLES
+
+
+@pytest.mark.parametrize("option", ["--html", "--junit", "--markdown"])
+def test_no_report_is_written_over_an_input(option, tmp_path):
+    model = tmp_path / "m.onnx"
+    model.write_bytes(LLAMA.read_bytes())
+    assert "is the input" in run("verify", model, model, option, model, code=2).stderr
+    assert model.read_bytes() == LLAMA.read_bytes()
+
+
+def test_two_reports_need_two_names_and_a_folder(tmp_path):
+    report = tmp_path / "report"
+    assert "two outputs" in run("verify", LLAMA, LLAMA, "--html", report, "--junit", report, code=2).stderr
+    assert "does not exist" in run("verify", LLAMA, LLAMA, "--html", tmp_path / "no" / "p", code=2).stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pipe_is_no_file_of_inputs(tmp_path):
+    """Reading one would wait for a writer for ever."""
+    os.mkfifo(tmp_path / "pipe.npz")
+    assert "expected an .npz file" in run("verify", LLAMA, LLAMA, "--inputs", tmp_path / "pipe.npz", code=2).stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -10,9 +11,11 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper, parser
 
+import rmsnorm_onnx
 from rmsnorm_onnx.parity import Verdict, verify
 from rmsnorm_onnx.runtime.slack import with_constant_slack
 
+MODELS = Path(__file__).parent.parent / "models"
 WIDTH = 48
 TYPES = {"float": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
 
@@ -106,17 +109,29 @@ def test_weights_times_a_root_stand_for_the_unrounded_product(kind, width, gain,
     assert output.verdict.ok is ok, output.detail
 
 
-@pytest.mark.parametrize("constants", [1, 2, 3, 8, 13])
-def test_the_signs_are_balanced(constants):
+@pytest.mark.parametrize(
+    ("constants", "dtype", "value"),
+    [*((n, "float16", math.sqrt(WIDTH)) for n in (1, 2, 3, 8, 13)), *((n, "float", 0.3) for n in (1, 2, 3, 8))],
+)
+def test_the_signs_are_balanced(constants, dtype, value):
     """The runs' mean square effect is the sum of squares of the single effects, for any effects."""
     names = [f"c{i}" for i in range(constants)]
     nodes = "".join(f"h{i + 1} = Mul (h{i}, {name})" for i, name in enumerate(names))
-    text = f"m (float16[{WIDTH}] x) => (float16[{WIDTH}] y) {{ h0 = Neg (x) {nodes} y = Neg (h{constants}) }}"
-    slack = with_constant_slack(ir.from_proto(parse(text, **dict.fromkeys(names, np.float16(math.sqrt(WIDTH))))))
-    signs = slack.meaning_signs(np.random.default_rng(0))
+    text = f"m ({dtype}[{WIDTH}] x) => ({dtype}[{WIDTH}] y) {{ h0 = Neg (x) {nodes} y = Neg (h{constants}) }}"
+    constant = {"float16": np.float16, "float": np.float32}[dtype](value)
+    slack = with_constant_slack(ir.from_proto(parse(text, **dict.fromkeys(names, constant))))
+    generator = np.random.default_rng(0)
+    signs = slack.meaning_signs(generator) if dtype == "float16" else slack.rounding_signs(2, generator)
     effects = np.random.default_rng(1).standard_normal(constants)
     np.testing.assert_allclose(np.mean((signs @ effects) ** 2), np.sum(effects**2))
     assert (signs[0] == 1).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_few_sampled_runs_do_not_lose_the_effect_of_constants(seed):
+    path = MODELS / "length-torchscript11-f32" / "model.onnx"
+    fused = rmsnorm_onnx.optimize(path).model
+    assert verify(path, fused, library=False, threads=1, samples=2, seed=seed).ok
 
 
 def test_an_index_of_lengths_that_are_reduced_together():

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rmsnorm_onnx.cli._options import Json, Markdown, Seed, answer
+from rmsnorm_onnx.cli._options import Json, Markdown, Seed, answer, check_outputs
 from rmsnorm_onnx.errors import InvalidInput
 from rmsnorm_onnx.progress import on_terminal
 
@@ -54,6 +54,7 @@ def kernels(
     from rmsnorm_onnx import bench
     from rmsnorm_onnx.report import to_markdown
 
+    check_outputs((picture, markdown), ())
     with on_terminal() as progress:
         result = bench.benchmark_kernels(
             forms=[one.value for one in form or []],
@@ -86,6 +87,7 @@ def model(
     from rmsnorm_onnx import api, bench
     from rmsnorm_onnx.report import to_markdown
 
+    check_outputs((markdown,), models or ())
     with tempfile.TemporaryDirectory(prefix="rmsnorm-onnx-") as folder, on_terminal() as progress:
         made = [bench.save(synthetic, Path(folder))] if synthetic else []
         result = api.benchmark(

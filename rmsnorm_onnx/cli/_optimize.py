@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rmsnorm_onnx.cli._options import Json, Markdown, Model, answer, show
+from rmsnorm_onnx.cli._options import Json, Markdown, Model, answer, check_outputs, show
 from rmsnorm_onnx.progress import on_terminal
 
 
@@ -46,6 +46,7 @@ def optimize(
     from rmsnorm_onnx.api import optimize as run
     from rmsnorm_onnx.report import Status, to_markdown
 
+    check_outputs((output, markdown), (model,))
     with on_terminal() as progress:
         progress(f"reading {model.name}", 0, 3)
         loaded = modelfile.load(model)

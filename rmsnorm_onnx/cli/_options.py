@@ -18,6 +18,25 @@ Seed = Annotated[int, typer.Option(help="seed of the generated inputs")]
 Markdown = Annotated[Path | None, typer.Option(help="also write Markdown")]
 
 
+def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> None:
+    """Refuse, before any work, to write over an input, to one file twice, or into a folder that is not there.
+
+    Raises:
+        InvalidInput: one of these.
+    """
+    from rmsnorm_onnx.errors import InvalidInput
+
+    read, seen = list(inputs), set()
+    for path in (path for path in outputs if path is not None):
+        if any(path.exists() and one.exists() and path.samefile(one) for one in read):
+            raise InvalidInput(f"the output {path} is the input; give another name, the input is never changed")
+        if path.resolve() in seen:
+            raise InvalidInput(f"{path} is given for two outputs; give each a name of its own")
+        if not path.parent.is_dir():
+            raise InvalidInput(f"the folder of {path} does not exist; create it first")
+        seen.add(path.resolve())
+
+
 def answer(report: Report, files: Iterable[tuple[Path | None, Callable[[Report], str]]], as_json: bool) -> None:
     """Print, write the files that were asked for, and exit with 1 for a no."""
     from rmsnorm_onnx.files import write_atomically

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rmsnorm_onnx.cli._options import Json, Markdown, Seed, answer
+from rmsnorm_onnx.cli._options import Json, Markdown, Seed, answer, check_outputs
 from rmsnorm_onnx.progress import on_terminal
 
 #: As ``parity.DEFAULT_SAMPLES``, which a test compares: importing it takes longer than --help may.
@@ -48,6 +48,7 @@ def verify(
     from rmsnorm_onnx.report import to_html, to_junit, to_markdown
     from rmsnorm_onnx.runtime import parse_dims
 
+    check_outputs((junit, markdown, html), (original, fused, *(inputs or ())))
     with on_terminal() as progress:
         result = run(
             original,

@@ -15,11 +15,11 @@ rounding and float64 arithmetic N (Higham, section 3.1):
 One thing is not arithmetic: a float32 scalar like sqrt(d) is itself the rounding of the number that was meant, and a
 norm that divides by the true root is right. c_i is what the last half ulp of the C such scalars can do. With a_j the
 effect of scalar j, that is at most the sum of |a_j| <= sqrt(C) |a|, and |a| is the root mean square of the sum of
-+-a_j under random signs; the largest of m such runs estimates it (``runtime.slack``). Scalars that hold n, 1 / n,
-sqrt(n) or 1 / sqrt(n) of a length n rounded to 16 bits are a kind of their own: a_j is the effect of the distance to
-that number, and the signs are balanced, so that the largest run is at least |a|. The c_i of both kinds add up. Weights
-that are folded with such a scalar count there as well; other vectors and 16-bit constants, and short numbers (2, 0.5),
-are exact.
++-a_j under random signs; the largest of m such runs (at least eight, or balanced signs) estimates it
+(``runtime.slack``). Scalars that hold n, 1 / n, sqrt(n) or 1 / sqrt(n) of a length n rounded to 16 bits are a kind of
+their own: a_j is the effect of the distance to that number, and the signs are balanced, so that the largest run is at
+least |a|. The c_i of both kinds add up. Weights that are folded with such a scalar count there as well; other vectors
+and 16-bit constants, and short numbers (2, 0.5), are exact.
 
 *Does it round as well?* s_i is the largest of |o_i - d_i| and of m runs of the float64 reading that round wherever
 the original does, on random grids (``runtime.noise``). If f is right, its error is one more draw from the same

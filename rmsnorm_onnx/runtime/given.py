@@ -49,6 +49,8 @@ def read(inputs: Given | Sequence[Given], specs: Sequence[InputSpec]) -> Iterato
     else:
         path = Path(inputs)
         if not path.is_dir():
+            if not path.is_file():  # a pipe would keep the reader waiting
+                raise InvalidInput(f"expected an .npz file or a folder of test data, got {path}: no such file")
             yield path.name, read_archive(path)
             return
         numbered = [(int(match[1]), entry) for entry in path.iterdir() if (match := _SETS.fullmatch(entry.name))]

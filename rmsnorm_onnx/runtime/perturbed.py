@@ -55,7 +55,7 @@ class SlackRunner:
     def __call__(self, feeds: Arrays, *, count: int, seed: int) -> Iterator[tuple[int, Iterator[dict[str, Array]]]]:
         """Per kind of inexact constant (half an ulp off, or standing for a known number) how many, and shifted runs.
 
-        Each run (``count`` of them for the first kind) shifts all constants of the kind; kinds without constants are
+        Each run shifts all constants of the kind; kinds without constants are
         left out.
 
         Raises:

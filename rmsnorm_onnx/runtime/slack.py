@@ -31,6 +31,8 @@ Doubles = npt.NDArray[np.float64]
 SIGNS: Final = "constant_signs"
 #: Float64 runs that constants standing for known numbers are worth.
 _MOST_RUNS: Final = 32
+#: Runs that constants of unknown meaning get, however few roundings are sampled.
+_FEWEST_RUNS: Final = 8
 _FLOAT_ROUNDOFF: Final = 2.0**-24
 _HALVES: Final = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 _SINGLES: Final = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE})
@@ -52,18 +54,26 @@ class SlackModel:
     is_known: tuple[bool, ...]
 
     def rounding_signs(self, count: int, generator: np.random.Generator) -> Doubles:
-        """[count, constants]: every constant of unknown meaning half an ulp up or down, at random."""
-        return np.where(self.is_known, 0.0, generator.choice([-1.0, 1.0], (count, len(self.is_known))))
+        """[runs, constants]: every constant of unknown meaning half an ulp up or down.
+
+        At random in ``count`` runs, but at least eight: of two constants with equal effects the signs cancel in every
+        one of two runs in a quarter of cases.
+        """
+        return self._signs(False, max(count, _FEWEST_RUNS), generator)
 
     def meaning_signs(self, generator: np.random.Generator) -> Doubles:
-        """[runs, constants]: every constant of known meaning moved towards it, or away.
+        """[runs, constants]: every constant of known meaning moved towards it, in the first run, or away."""
+        return self._signs(True, _MOST_RUNS, generator)
 
-        The signs are the columns of a Hadamard matrix, so that with a_j the effect of constant j the mean square of
-        the runs' effects is the sum of a_j^2, whatever the a_j: few large effects must not be left to chance. The
-        first run moves everything towards what was meant. Beyond ``_MOST_RUNS`` constants signs are random.
+    def _signs(self, is_known: bool, most_runs: int, generator: np.random.Generator) -> Doubles:
+        """Signs of the constants of one kind, 0 for the others.
+
+        As many constants as runs or fewer: the columns of a Hadamard matrix, so that with a_j the effect of constant j
+        the mean square of the runs' effects is the sum of a_j^2, whatever the a_j: few large effects must not be left
+        to chance. Beyond, the signs are random.
         """
-        moved = np.flatnonzero(self.is_known)
-        runs = min(1 << (len(moved) - 1).bit_length(), _MOST_RUNS)
+        moved = np.flatnonzero(np.asarray(self.is_known) == is_known)
+        runs = min(1 << (len(moved) - 1).bit_length(), most_runs)
         signs = np.zeros((runs, len(self.is_known)))
         if len(moved) > runs:
             signs[:, moved] = generator.choice([-1.0, 1.0], (runs, len(moved)))
