@@ -2,6 +2,7 @@
 # make bench: the bare kernels' speed, with Google Benchmark.
 # make sanitizers: tests under AddressSanitizer, UndefinedBehaviorSanitizer and ThreadSanitizer.
 # make load: ten minutes of mixed work on eight threads; LOAD_SECONDS=60 for one.
+# make fuzz: mutated models and random nodes; FUZZ_SECONDS=60 for each, FUZZ_SEED=0.
 # make aarch64: the kernels compiled for 64-bit Arm and tested under an emulator.
 # make cuda: the library with the kernels for NVIDIA GPUs; make cuda CUDA=90 for one architecture.
 # make cuda-test, cuda-sanitize, cuda-bench: on a machine with a GPU, with PYTHON's torch or cupy; see docs/cuda.md.
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile
 SOURCES := $(shell find rmsnorm_onnx custom_ops -type f -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES = $(shell git ls-files 'custom_ops/*.cc' 'custom_ops/*.h' 'custom_ops/*.cu' 'custom_ops/*.cuh')
 
-.PHONY: demo test lint format bench sanitizers load aarch64 cuda cuda-test cuda-sanitize cuda-bench clean
+.PHONY: demo test lint format bench sanitizers load aarch64 cuda cuda-test cuda-sanitize cuda-bench clean fuzz
 
 $(BIN)/python:
 	python3 -m venv $(VENV)
@@ -60,6 +61,10 @@ sanitizers: $(VENV)/tested
 LOAD_SECONDS := 600
 load: $(VENV)/tested
 	$(BIN)/python tests/load.py $(LOAD_SECONDS)
+FUZZ_SECONDS := 60
+FUZZ_SEED := 0
+fuzz: $(VENV)/tested
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
 ARM := build/aarch64
 aarch64: $(VENV)/tested

@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from rmsnorm_onnx import modelfile
+from rmsnorm_onnx.errors import InvalidInput
 from rmsnorm_onnx.passes import Fused, LeftAlone, Options, Outcome, fuse, plan
 from rmsnorm_onnx.report import Case, Report, Status, Table
 
@@ -87,8 +88,19 @@ def optimize(
     options = Options(target, adopt, body)
     graph_model = modelfile.to_model(model)
     outcome = fuse(graph_model, options)
-    result = graph_model if isinstance(model, ir.Model) else ir.to_proto(graph_model)
+    result = graph_model if isinstance(model, ir.Model) else _written(graph_model)
     return OptimizeResult(result, target, outcome.fused, outcome.near_misses)
+
+
+def _written(model: ir.Model) -> onnx.ModelProto:
+    try:
+        return ir.to_proto(model)
+    except ir.serde.SerdeError as error:
+        raise InvalidInput(f"the model is invalid, it cannot be written again: {_root(error)}") from error
+
+
+def _root(error: BaseException) -> BaseException:
+    return error if error.__cause__ is None else _root(error.__cause__)
 
 
 def inspect(

@@ -21,6 +21,9 @@ Stated: TypeAlias = tuple[ir.DataType | None, Dims | None]
 
 UNKNOWN: Final[Stated] = (None, None)
 
+#: More axes than any tensor has: a shape input declared so long is an error.
+_MOST_AXES: Final = 64
+
 #: Names of the domain of ONNX's own operators.
 DEFAULT_DOMAINS: Final = frozenset({"", "ai.onnx"})
 
@@ -108,9 +111,9 @@ def _reduce(known: Known, node: ir.Node) -> Stated:
         return dtype, None
     rank = len(shape)
     if not axes:
-        axes = () if _flag(node, "noop_with_empty_axes", 0) else tuple(range(rank))
+        axes = () if _flag(node, "noop_with_empty_axes", 0) == 1 else tuple(range(rank))
     reduced = {axis % rank for axis in axes} if rank else set()
-    if _flag(node, "keepdims", 1):
+    if _flag(node, "keepdims", 1) == 1:
         return dtype, tuple(1 if i in reduced else length for i, length in enumerate(shape))
     return dtype, tuple(length for i, length in enumerate(shape) if i not in reduced)
 
@@ -144,7 +147,7 @@ def _reshape(known: Known, node: ir.Node) -> Stated:
     if lengths is None:
         # How many lengths are asked for is known more often than which.
         count = known.shape(target)
-        return dtype, (None,) * count[0] if count and isinstance(count[0], int) else None
+        return dtype, (None,) * count[0] if count and isinstance(count[0], int) and count[0] <= _MOST_AXES else None
     if _flag(node, "allowzero", 0) or shape is None:
         return dtype, tuple(length if length > 0 else None for length in lengths)
     # Without allowzero, 0 keeps the length that stands at its place.
@@ -183,7 +186,7 @@ def _transpose(known: Known, node: ir.Node) -> Stated:
     if shape is None:
         return dtype, None
     order = node.attributes["perm"].as_ints() if "perm" in node.attributes else range(len(shape))[::-1]
-    return dtype, tuple(shape[i] for i in order) if len(order) == len(shape) else None
+    return dtype, tuple(shape[i] for i in order) if sorted(order) == list(range(len(shape))) else None
 
 
 def _matmul(known: Known, node: ir.Node) -> Stated:
@@ -217,7 +220,7 @@ def _type_only(known: Known, node: ir.Node) -> Stated:
 def _matmul_by_blocks(known: Known, node: ir.Node) -> Stated:
     x = _first(node)
     dtype, shape = known.dtype(x), known.shape(x)
-    return dtype, (*shape[:-1], node.attributes["N"].as_int()) if shape is not None else None
+    return dtype, (*shape[:-1], node.attributes["N"].as_int()) if shape and "N" in node.attributes else None
 
 
 def _dequantize(known: Known, node: ir.Node) -> Stated:

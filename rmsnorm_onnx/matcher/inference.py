@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -13,6 +14,11 @@ from rmsnorm_onnx.matcher.flow import Stated
 
 #: Larger initializers are declared, not passed: none of them is an axes list or a target shape.
 _PASSED_BYTES = 1024
+#: Operators whose result is as long as the numbers in an input say, and more than anybody computes shapes with.
+_LENGTHENING: Final = frozenset({"ConstantOfShape", "Expand", "Range", "Tile"})
+_MOST_ELEMENTS: Final = 1 << 20
+#: No shape has as many lengths.
+_LONG = 1024
 
 
 #: onnxruntime's contrib operators (some live in ONNX's own domain) and, without their bodies, ours.
@@ -43,7 +49,10 @@ def infer(
     Returns:
         What is known after inference, for ``stated`` to read; nothing where ONNX cannot follow the graph.
     """
-    proto = _serialize(graph)
+    try:
+        proto = _serialize(graph)
+    except ir.serde.SerdeError:  # a graph that cannot be written has no inference either
+        return {}
     for declared, (dtype, shape) in (given or {}).items():
         info = next(i for i in proto.input if i.name == declared.name)
         if dtype is not None:
@@ -56,7 +65,9 @@ def infer(
     model = onnx.ModelProto(ir_version=10, graph=proto, opset_import=opsets)
     model.functions.extend(ir.serde.serialize_function(function) for function in functions)
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(
+            model, check_type=False, strict_mode=False, data_prop=not _explodes(proto)
+        )
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError):
         # A model that inference cannot follow is not an error here: unknown stays unknown.
         return {}
@@ -86,7 +97,15 @@ def _serialize(graph: ir.Graph) -> onnx.GraphProto:
 
 
 def _forget_made_up_names(graph: onnx.GraphProto) -> None:
-    """Leave out lengths that an earlier inference did not know and named: they would hide what this one knows."""
+    """Leave out lengths that an earlier inference did not know and named: they would hide what this one knows.
+
+    And those of lists of integers that are no shape: inference makes an axis of each of their elements.
+    """
+    for info in (*graph.value_info, *graph.input, *graph.output):
+        dims = info.type.tensor_type.shape.dim
+        integers = info.type.tensor_type.elem_type in {onnx.TensorProto.INT32, onnx.TensorProto.INT64}
+        if integers and len(dims) == 1 and dims[0].dim_value > _LONG:
+            dims[0].Clear()
     for info in (*graph.value_info, *graph.output):
         for dim in info.type.tensor_type.shape.dim:
             if dim.dim_param.startswith("unk__"):
@@ -95,6 +114,18 @@ def _forget_made_up_names(graph: onnx.GraphProto) -> None:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
                 _forget_made_up_names(inner)
+
+
+def _explodes(graph: onnx.GraphProto) -> bool:
+    """Whether inference would compute a list too long for the memory: it does not look how long before it does."""
+    held = {tensor.name: tensor for tensor in graph.initializer}
+    for node in _nodes(graph):
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.type == attribute.TENSOR:
+                held[node.output[0]] = attribute.t
+    lengths = {name for node in _nodes(graph) if node.op_type in _LENGTHENING for name in node.input}
+    integers = [held[n] for n in lengths if n in held and held[n].data_type == onnx.TensorProto.INT64]
+    return any(np.any(np.abs(onnx.numpy_helper.to_array(tensor)) > _MOST_ELEMENTS) for tensor in integers)
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

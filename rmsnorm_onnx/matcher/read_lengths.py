@@ -59,7 +59,8 @@ def _bounds(context: Context, node: ir.Node) -> list[tuple[int, int, int]] | Non
     steps = context.constants.ints(node.inputs[4]) if len(node.inputs) > 4 and node.inputs[4] is not None else None
     if len(given) < 2 or given[0] is None or given[1] is None or (len(node.inputs) > 4 and steps is None):
         return None
-    return list(zip(given[0], given[1], steps or (1,) * len(given[0]), strict=True))
+    bounds = (given[0], given[1], steps or (1,) * len(given[0]))
+    return list(zip(*bounds, strict=True)) if len({len(part) for part in bounds}) == 1 else None
 
 
 def product(context: Context, node: ir.Node) -> Meaning | None:

@@ -81,7 +81,7 @@ def lp_normalization(context: Context, node: ir.Node) -> Normalized | None:
     axis = _number(node, "axis", -1)
     rank = context.facts.rank(x) if x is not None else None
     dtype = context.facts.float_type(node.outputs[0])
-    if x is None or _number(node, "p", 2) != 2 or dtype is None or (axis >= 0 and rank is None):
+    if x is None or _number(node, "p", 2) != 2 or dtype is None or not _is_axis(axis, rank):
         return None
     axes = (axis if axis < 0 or rank is None else axis - rank,)
     statistic = Statistic(context.origin(x), dtype, (node,), axes, True, False, floor=_TINY, rooted=True)
@@ -94,7 +94,7 @@ def _scaled_norm(context: Context, node: ir.Node, x: ir.Value, scale: ir.Value, 
     epsilon = node.attributes["epsilon"].as_float() if "epsilon" in node.attributes else default
     rank = context.facts.rank(x)
     t, v = context.facts.float_type(x), context.facts.float_type(scale)
-    if t is None or v is None or (axis >= 0 and rank is None):
+    if t is None or v is None or not _is_axis(axis, rank):
         context.report(node, Flaw(spec.Why.UNKNOWN_TYPE, node, f"type or rank of '{x.name}' or '{scale.name}'"))
         return None
     if fit(context, scale, x) is Fit.WIDENS:
@@ -112,6 +112,11 @@ def _scaled_norm(context: Context, node: ir.Node, x: ir.Value, scale: ir.Value, 
     if t is v and context.constants.uniform(scale) == 1:
         return normalized  # the operator must have a scale; a real one may still follow
     return normalized.with_scale(scale, normalized_type)
+
+
+def _is_axis(axis: int, rank: int | None) -> bool:
+    """Whether it is clear which axis is meant, as far as that can be told."""
+    return axis < 0 if rank is None else -rank <= axis < rank
 
 
 def _number(node: ir.Node, name: str, default: int) -> int:

@@ -30,9 +30,8 @@ def _product(context: Context, value: ir.Value) -> Squared | None:
     a, b = (v.name for v in node.inputs if v is not None)
     x = node.inputs[0]
     assert x is not None
-    return square(
-        context, node, x, Flaw(spec.Why.DIFFERENT_VALUE, node, f"'{a}' is multiplied by '{b}', not by itself")
-    )
+    flaw = Flaw(spec.Why.DIFFERENT_VALUE, node, f"'{a}' is multiplied by '{b}', not by itself")
+    return square(context, node, x, flaw)
 
 
 def _own_square(context: Context, value: ir.Value) -> Squared | None:
@@ -83,10 +82,11 @@ def read_axes(context: Context, node: ir.Node, rank: int | None) -> tuple[int, .
         axes = ()
     if axes == ():
         every = tuple(range(-rank, 0)) if rank is not None else None
-        return () if _flag(node, "noop_with_empty_axes", 0) else every
+        return () if _flag(node, "noop_with_empty_axes", 0) == 1 else every
     if axes is None or rank is None:
         return axes
-    return tuple(sorted({a - rank if a >= 0 else a for a in axes}))
+    within = all(-rank <= a < rank for a in axes)
+    return tuple(sorted({a - rank if a >= 0 else a for a in axes})) if within else None
 
 
 def _flag(node: ir.Node, name: str, default: int) -> int:
@@ -116,7 +116,7 @@ def reduce(context: Context, node: ir.Node) -> Meaning | None:
         context.facts.float_type(operand) or meaning.dtype,
         meaning.nodes if squares_itself else (*meaning.nodes, node),
         axes or (),
-        keepdims=bool(_flag(node, "keepdims", 1)),
+        keepdims=_flag(node, "keepdims", 1) == 1,
         is_mean=node.op_type == "ReduceMean",
         factor=meaning.factor,
         flaw=flaw,
@@ -145,7 +145,8 @@ def contract(context: Context, node: ir.Node) -> Meaning | None:
     summed = [index for index, axis in enumerate(first) if axis not in kept]
     in_order = kept == "".join(axis for axis in first if axis in kept)
     same = first == second and context.origin(node.inputs[0]) is context.origin(node.inputs[1])
-    if not same or not in_order or not summed or len(set(first)) != len(first):
+    fits = context.facts.rank(node.inputs[0]) in {None, len(first)}
+    if not same or not in_order or not summed or len(set(first)) != len(first) or not fits:
         return None
     squared = square(context, node, node.inputs[0])
     axes = tuple(index - len(first) for index in summed)
@@ -271,8 +272,7 @@ def reshape(context: Context, node: ir.Node) -> Meaning | None:
         return statistic.flawed(spec.Why.KEEPDIMS, node, _gives_shape(context, node)).computed_by(node)
     shape, x_shape = context.facts.shape(node.outputs[0]), context.facts.shape(statistic.x)
     rank = len(x_shape) if x_shape is not None else None
-    steps = {"Unsqueeze": False, "Squeeze": True}
-    undoes = statistic.misfit is None and steps.get(node.op_type) is statistic.keepdims
+    undoes = statistic.misfit is None and {"Unsqueeze": False, "Squeeze": True}.get(node.op_type) is statistic.keepdims
     if undoes and read_axes(context, node, rank) == statistic.axes:
         return replace(statistic, keepdims=not statistic.keepdims).computed_by(node)
     one_number = rank is not None and len(statistic.axes) == rank and shape is not None and len(shape) <= rank

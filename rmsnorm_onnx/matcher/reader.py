@@ -32,7 +32,7 @@ def read(model: ir.Model, adopt: bool) -> Context:
             if not node.outputs or node.domain not in _DOMAINS:
                 continue
             context.note_twin(node)
-            rule = rules.get(node.op_type)
+            rule = rules.get(node.op_type) if node.domain in DEFAULT_DOMAINS or node.op_type in _MICROSOFT else None
             meaning = rule(context, node) if rule is not None and _is_whole(node) else None
             if meaning is None:
                 meaning = _alienated(context, node)
@@ -184,6 +184,8 @@ def _slice(context: Context, node: ir.Node) -> Meaning | None:
     return read_lengths.gather(context, node)
 
 
+#: Those of the operators read here that onnxruntime has in its own domain.
+_MICROSOFT: Final = frozenset({"GatedRMSNorm", "QuickGelu", "SkipSimplifiedLayerNormalization"})
 _DOMAINS: Final = DEFAULT_DOMAINS | {"com.microsoft"}
 _RULES: Final[dict[str, Rule]] = {
     "Abs": read_statistic.magnitude,

@@ -124,7 +124,9 @@ class Statistic:
 
     def lines_up(self, rank: int | None) -> bool:
         """Whether each number stands at its own row of x, of ``rank`` axes, and goes along it by broadcasting."""
-        first = rank is not None and sorted(a % rank for a in self.axes) == list(range(len(self.axes)))
+        if not rank:
+            return self.misfit is None and self.keepdims
+        first = sorted(a % rank for a in self.axes) == list(range(len(self.axes)))
         return self.misfit is None and (self.keepdims or first)
 
     def multiplied_by(self, scale: ir.Value, node: ir.Node) -> Statistic:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -117,10 +117,19 @@ def _depends_on(value: ir.Value, source: ir.Value) -> bool:
             return True
         node = current.producer()
         if node is not None:
-            fresh = [i for i in node.inputs if i is not None and i not in seen]
+            fresh = [i for i in _read_by(node) if i not in seen]
             seen.update(fresh)
             pending.extend(fresh)
     return False
+
+
+def _read_by(node: ir.Node) -> Iterator[ir.Value]:
+    """What a node reads, its branches and loop bodies included."""
+    yield from (value for value in node.inputs if value is not None)
+    for attribute in node.attributes.values():
+        if attribute.type is ir.AttributeType.GRAPH and not attribute.is_ref():
+            for inner in attribute.as_graph().all_nodes():
+                yield from (value for value in inner.inputs if value is not None)
 
 
 def dead(output: ir.Value, nodes: Iterable[ir.Node]) -> set[ir.Node]:

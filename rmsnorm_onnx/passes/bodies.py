@@ -13,9 +13,9 @@ from rmsnorm_onnx.matcher import Match
 
 
 def operator_nodes(model: ir.Model) -> Iterator[ir.Node]:
-    """All nodes of our domain, wherever they are."""
+    """All nodes of our operators, wherever they are."""
     for graph in (model.graph, *(function.graph for function in model.functions.values())):
-        yield from (node for node in graph.all_nodes() if node.domain == spec.DOMAIN)
+        yield from (node for node in graph.all_nodes() if node.domain == spec.DOMAIN and node.op_type in spec.OPS)
 
 
 def import_domain(model: ir.Model, domain: str, version: int) -> None:

@@ -150,7 +150,8 @@ class _Tape:
         name = f"{self._match.output.name}_{suffix}"
         node = ir.Node("", op_type, inputs, attributes, name=f"{name}_{op_type}")
         node.outputs[0].name = name
-        node.outputs[0].type, node.outputs[0].shape = ir.TensorType(dtype) if dtype is not None else None, shape
+        if dtype is not None:  # a shape without a type cannot be written
+            node.outputs[0].type, node.outputs[0].shape = ir.TensorType(dtype), shape
         self.nodes.append(node)
         return node.outputs[0]
 

@@ -84,6 +84,9 @@ def _carry_over(before: ir.Graph, after: ir.Graph) -> None:
         output.type, output.shape = old_output.type, old_output.shape
     old_nodes = {node.outputs[0].name: node for node in before.all_nodes() if node.outputs}
     for node in after.all_nodes():
+        for value in node.outputs:
+            if value.dtype is None:
+                value.shape = None  # which the converter inferred; without a type it cannot be written
         old = old_nodes.get(node.outputs[0].name) if node.outputs else None
         if old is None or old.op_type != node.op_type:
             continue

@@ -81,17 +81,24 @@ def _compute(node: ir.Node, model: ir.Model, inputs: list[Any]) -> list[Any] | N
 
 def _install(tensors: dict[ir.Value, Any], array_of: Callable[[ir.Value], Any]) -> None:
     folded = {output.producer() for output in tensors}
-    for output, array in tensors.items():
-        if not output.is_graph_output() and all(user in folded for user, _ in output.uses()):
-            continue
+    read = [o for o in tensors if o.is_graph_output() or any(user not in folded for user, _ in o.uses())]
+    # Read before any of them is replaced: one may be a factor of another.
+    factors = {output: _factors(output, array_of) for output in read}
+    for output in read:
         node = output.producer()
         assert node is not None
         assert node.graph is not None
-        tensor = ir.tensor(np.asarray(array), name=output.name)
+        tensor = ir.tensor(np.asarray(tensors[output]), name=output.name)
         constant = ir.node("Constant", [], {"value": tensor}, name=f"{output.name}_folded")
         set_type(constant.outputs[0], tensor.dtype)
-        if node.op_type in {"Mul", "Div"}:
-            factors = [array_of(value) for value in node.inputs if value is not None]
-            constant.outputs[0].meta[FACTORS_OF] = (node.op_type, *factors)
+        if factors[output] is not None:
+            constant.outputs[0].meta[FACTORS_OF] = factors[output]
         node.graph.insert_before(node, constant)
         substitute(output, constant.outputs[0])
+
+
+def _factors(product: ir.Value, array_of: Callable[[ir.Value], Any]) -> tuple[Any, ...] | None:
+    node = product.producer()
+    if node is None or node.op_type not in {"Mul", "Div"}:
+        return None
+    return (node.op_type, *(array_of(value) for value in node.inputs if value is not None))

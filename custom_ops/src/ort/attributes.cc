@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 
 #include "spec.h"
 
@@ -52,7 +53,8 @@ class Reader {
   }
 
  private:
-  // onnxruntime answers "absent" and "of another type" alike, so every other type is tried.
+  // onnxruntime answers "absent" and "of another type" alike, so other types are tried; read as
+  // INTS, an attribute of any type succeeds.
   template <class Value>
   void expect_absent(const spec::Attribute<Value>& attribute, const char* expected) const {
     expect_no_other_type(attribute.name, expected);
@@ -72,6 +74,11 @@ class Reader {
     }
     if (api_.try_call<Slot::KernelInfoGetAttribute_string>(info_, name, no_text, &size)) {
       refuse(name, expected, "a STRING");
+    }
+    constexpr auto kList = Slot::KernelInfoGetAttributeArray_int64;
+    if (std::strcmp(expected, "INTS") != 0 &&
+        api_.try_call<kList>(info_, name, static_cast<int64_t*>(nullptr), &size)) {
+      refuse(name, expected, "a list");
     }
   }
 

@@ -1,0 +1,364 @@
+"""What fuzzing found, each as the smallest model that showed it; and the fuzzers themselves, for a moment.
+
+``make fuzz`` runs them for longer, ``tests/fuzz`` says how to repeat what they find.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import kernels_abi as abi
+import numpy as np
+import onnx
+import pytest
+from fuzz import isolate, kernels, models
+from norm_models import one_norm, session
+from onnx import TensorProto, helper, numpy_helper
+from zoo import CASES
+
+import rmsnorm_onnx
+from rmsnorm_onnx import library, runtime, spec
+from rmsnorm_onnx.errors import InvalidInput
+
+FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
+
+
+def value(name, shape=(2, 3, 8), dtype=FLOAT):
+    return helper.make_tensor_value_info(name, dtype, shape)
+
+
+def model(nodes, inputs=(), held=(), outputs=None, opset=18, domains=()):
+    """A graph of x; ``held`` are its initializers by name."""
+    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in dict(held).items()]
+    given = [value("x"), *inputs]
+    graph = helper.make_graph(nodes, "graph", given, outputs or [value("y")], tensors)
+    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
+    return helper.make_model(graph, opset_imports=imports, ir_version=8)
+
+
+HELD = {"two": np.float32(2), "last": np.array([-1]), "eps": np.float32(1e-5), "s": np.ones(8, np.float32)}
+
+
+def norm(x="x", y="y", scale="s"):
+    """The nodes of one norm."""
+    node = helper.make_node
+    return [
+        node("Pow", [x, "two"], ["squares"], name="square"),
+        node("ReduceMean", ["squares", "last"], ["mean"], name="mean"),
+        node("Add", ["mean", "eps"], ["shifted"], name="shift"),
+        node("Sqrt", ["shifted"], ["root"], name="root"),
+        node("Div", [x, "root"], ["normalized"], name="divide"),
+        node("Mul", ["normalized", scale], [y], name="scale"),
+    ]
+
+
+def plain():
+    return model(norm(), held=HELD)
+
+
+def fused(proto, **options):
+    return rmsnorm_onnx.optimize(proto, **options).fused
+
+
+def _inputs(index, names):
+    def change(proto):
+        proto.graph.node[index].input[:] = names
+
+    return change
+
+
+def _attribute(index, attribute, clear=False):
+    def change(proto):
+        node = proto.graph.node[index]
+        if clear:
+            del node.attribute[:]
+        node.attribute.append(attribute)
+
+    return change
+
+
+def _first_tensor(change):
+    return lambda proto: change(proto.graph.initializer[0])
+
+
+def _cast_to(proto):
+    proto.graph.node[5].CopyFrom(helper.make_node("Cast", ["normalized"], ["y"], name="scale", to=-2))
+
+
+def _circle(proto):
+    proto.graph.node[2].input[1] = "normalized"
+
+
+def _no_output(proto):
+    proto.graph.output[0].name = "nothing"
+
+
+def _text(tensor):
+    tensor.CopyFrom(TensorProto(name=tensor.name, data_type=TensorProto.STRING))
+
+
+def _version(number):
+    def change(proto):
+        proto.opset_import[0].version = number
+
+    return change
+
+
+def _no_import(proto):
+    proto.opset_import[0].domain = "y"
+
+
+MALFORMED = {
+    "node 'square' of graph 'graph': Pow takes 2 inputs, got 1": _inputs(0, ["x"]),
+    "Add takes 2 inputs, got 3": _inputs(2, ["mean", "eps", "eps"]),
+    "Sqrt takes 1 inputs, got 0": _inputs(3, [""]),
+    "no element type has the number -2": _cast_to,
+    "'keepdims' of ReduceMean is of type INT, got STRING": _attribute(1, helper.make_attribute("keepdims", "yes")),
+    "'keepdims' of node 'mean' of graph 'graph': it has no type": _attribute(1, onnx.AttributeProto(name="keepdims")),
+    "attribute 'value' of node 'square' of graph 'graph': no element type": _attribute(
+        0, onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR, t=TensorProto())
+    ),
+    "initializer 'two' of graph 'graph': no element type": _first_tensor(lambda t: t.ClearField("data_type")),
+    "takes 4 bytes of data, got 3": _first_tensor(lambda t: setattr(t, "raw_data", b"abc")),
+    "takes 1 entries of string_data, got 0": _first_tensor(_text),
+    "in a circle": _circle,
+    "its output 'nothing' is given by nothing": _no_output,
+    "got 1099511627776": _version(1 << 40),
+    "got -1": _version(-1),
+    "no opset of ONNX's own operators is imported": _no_import,
+}
+
+
+@pytest.mark.parametrize("text", MALFORMED)
+def test_a_malformed_model_is_refused(text, tmp_path):
+    proto = plain()
+    assert fused(proto)
+    MALFORMED[text](proto)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    for given in (proto, path):
+        for verb in (rmsnorm_onnx.optimize, rmsnorm_onnx.inspect):
+            with pytest.raises(InvalidInput, match=text):
+                verb(given)
+
+
+def test_what_is_well_formed_is_what_some_version_of_an_operator_allows():
+    """Axes as an attribute or as an input, whatever the opset says; operators nobody knows as they are."""
+    proto = plain()
+    proto.graph.node[1].attribute.append(helper.make_attribute("axes", [-1]))
+    proto.graph.node.append(helper.make_node("Whatever", [], [], domain="custom"))
+    rmsnorm_onnx.inspect(proto)
+
+
+def test_nodes_out_of_order_are_put_in_order():
+    proto = plain()
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(proto.graph.node)]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    assert rmsnorm_onnx.inspect(proto).fused
+    result = rmsnorm_onnx.optimize(proto)
+    onnx.checker.check_model(result.model, full_check=True)
+    assert rmsnorm_onnx.verify(proto, result.model, library=False).ok
+
+
+def test_the_domain_of_onnx_has_two_names():
+    proto = plain()
+    proto.opset_import[0].domain = "ai.onnx"
+    assert fused(proto)
+
+
+LONG = np.array([1 << 40])
+UNCOMPUTABLE = {
+    "Reshape": [helper.make_node("Reshape", ["three", "two_long"], ["eps"])],
+    "Expand": [helper.make_node("Expand", ["one", "long"], ["eps"])],
+    "ConstantOfShape": [helper.make_node("ConstantOfShape", ["long"], ["eps"])],
+    "Range": [
+        helper.make_node("Range", ["zero", "end", "step"], ["numbers"]),
+        helper.make_node("Cast", ["numbers"], ["eps"], to=FLOAT),
+    ],
+}
+
+
+@pytest.mark.parametrize("op", UNCOMPUTABLE)
+def test_a_constant_that_cannot_be_computed_is_none(op):
+    numbers = {"zero": np.array(0), "end": np.array(1 << 60), "step": np.array(1), "long": LONG}
+    numbers |= {"three": np.ones(3, np.float32), "two_long": np.array([2]), "one": np.float32(1)}
+    held = {name: array for name, array in HELD.items() if name != "eps"} | numbers
+    assert not fused(model([*UNCOMPUTABLE[op], *norm()], held=held))
+
+
+def test_a_shape_declared_absurdly_long_costs_no_time():
+    """Onnx's inference, and once ours, made an axis of each of its elements."""
+    proto = model(
+        [helper.make_node("Reshape", ["x", "lengths"], ["reshaped"]), *norm("reshaped")],
+        inputs=[value("lengths", LONG.tolist(), INT64)],
+        held=HELD,
+    )
+    before = time.process_time()
+    rmsnorm_onnx.optimize(proto)
+    assert time.process_time() - before < 5
+
+
+def test_a_scale_computed_from_the_sum_inside_a_branch_makes_no_circle():
+    branches = {
+        f"{name}_branch": helper.make_graph([helper.make_node("Abs", ["sum"], [name])], name, [], [value(name, None)])
+        for name in ("then", "else")
+    }
+    nodes = [
+        helper.make_node("Add", ["x", "z"], ["sum"]),
+        *norm("sum", "n"),
+        helper.make_node("If", ["c"], ["chosen"], **branches),
+        helper.make_node("ReduceMax", ["chosen", "last"], ["largest"]),
+        helper.make_node("Mul", ["normalized", "largest"], ["y"]),
+    ]
+    del nodes[6]  # the scale of the plain norm
+    inputs = [value("z"), value("c", (), TensorProto.BOOL)]
+    result = rmsnorm_onnx.optimize(model(nodes, inputs, HELD))
+    assert [record.op for record in result.fused] == [spec.RMS.name]
+    onnx.checker.check_model(result.model)
+
+
+def test_a_foreign_operator_of_the_same_name_is_not_read():
+    nodes = norm()
+    nodes[0].domain = "com.microsoft"
+    assert not fused(model(nodes, held=HELD, domains=["com.microsoft"]))
+
+
+@pytest.mark.parametrize("axis", [7, -9])
+@pytest.mark.parametrize("op", ["ReduceMean", "LpNormalization", "SimplifiedLayerNormalization"])
+def test_an_axis_that_x_lacks_is_no_norm(op, axis):
+    nodes = {
+        "ReduceMean": norm(),
+        "LpNormalization": [helper.make_node(op, ["x"], ["y"], axis=axis)],
+        "SimplifiedLayerNormalization": [helper.make_node(op, ["x", "s"], ["y"], axis=axis)],
+    }[op]
+    assert not fused(model(nodes, held={**HELD, "last": np.array([axis])}))
+
+
+def test_keepdims_is_kept_at_1_only():
+    """Onnxruntime drops the axes at any other number."""
+    proto = plain()
+    proto.graph.node[1].attribute.append(helper.make_attribute("keepdims", 2))
+    assert not fused(proto)
+    proto.graph.node[1].attribute[0].i = 1
+    assert fused(proto)
+
+
+def test_axes_that_are_no_integers_and_a_permutation_that_is_none():
+    proto = model(norm(), held={**HELD, "last": np.array([np.nan], np.float32)})
+    assert not fused(proto)
+    turned = helper.make_node("Transpose", ["x"], ["turned"], perm=[0, 1, 7])
+    rmsnorm_onnx.inspect(model([turned, *norm("turned")], held=HELD))
+
+
+def test_an_unknown_operator_of_our_own_domain_has_no_body():
+    info = helper.make_node(library.INFO_OP, [], ["json"], domain=spec.DOMAIN)
+    result = rmsnorm_onnx.optimize(model([info, *norm()], held=HELD, domains=[spec.DOMAIN]))
+    assert [function.name for function in result.model.functions] == [spec.RMS.name]
+
+
+def test_a_second_run_changes_nothing():
+    """A reshaped scale of no stated type was given a shape, which cannot be written without one."""
+    proto = next(case for case in CASES if case.id == "grouped-computed-scale").build()
+    proto.graph.node[-1].input[:] = reversed(proto.graph.node[-1].input)
+    once = rmsnorm_onnx.optimize(proto)
+    again = rmsnorm_onnx.optimize(once.model)
+    assert once.fused
+    assert again.model.SerializeToString(deterministic=True) == once.model.SerializeToString(deterministic=True)
+
+
+def test_a_folded_constant_that_is_a_factor_of_another_can_be_widened():
+    nodes = [
+        helper.make_node("Mul", ["a", "a"], ["b"]),
+        helper.make_node("Mul", ["b", "a"], ["c"]),
+        helper.make_node("Add", ["b", "c"], ["d"]),
+        helper.make_node("Add", ["x", "d"], ["e"]),
+        helper.make_node("Add", ["e", "b"], ["f"]),
+        helper.make_node("Add", ["f", "c"], ["y"]),
+    ]
+    widened = runtime.widen_to_float64(runtime.load(model(nodes, held={"a": np.float32(3)})).model)
+    assert [node.op_type for node in widened.graph].count("Add") == 3
+
+
+@pytest.mark.parametrize("name", ["epsilon_outside", "stash_type"])
+def test_a_list_where_the_library_expects_a_number_is_refused(name, monkeypatch):
+    """Onnxruntime reads it as if the attribute were not there."""
+    monkeypatch.setattr(library, "get_library_path", abi.library_path)
+    with pytest.raises(Exception, match=rf"expected attribute {name} of type \w+, got a list"):
+        session(one_norm(spec.RMS.name, **{name: [0.5]}))
+
+
+# the fuzzers
+
+
+def _quiet(stage):
+    pass
+
+
+def test_models_of_the_fuzzer():
+    found = [(number, models.judge(number, _quiet)[1]) for number in range(40)]
+    assert not [(number, finding) for number, finding in found if finding is not None]
+
+
+def test_nodes_of_the_fuzzer(monkeypatch):
+    monkeypatch.setenv(kernels.LIBRARY, abi.library_path())
+    monkeypatch.setenv(spec.ISA_VARIABLE, abi.isas()[0])
+    monkeypatch.setattr(library, "get_library_path", library.get_library_path)
+    kernels.judge(-1, _quiet)
+    found = [(number, kernels.judge(number, _quiet)[1]) for number in range(60)]
+    assert not [(number, finding) for number, finding in found if finding is not None]
+
+
+def test_the_fuzzer_sees_a_wrong_fusion(monkeypatch):
+    """One with another epsilon, in a model of its own."""
+
+    def wrong(given, **options):
+        changed = onnx.ModelProto.FromString(given.SerializeToString())
+        for tensor in changed.graph.initializer:
+            if tensor.name == "eps":
+                tensor.CopyFrom(numpy_helper.from_array(np.float32(0.5), "eps"))
+        return original(changed, **options)
+
+    original = rmsnorm_onnx.optimize
+    given = models.Input(1, plain().SerializeToString(deterministic=True), False, ())
+    given.model().graph.output[0].CopyFrom(value("y"))
+    monkeypatch.setattr(rmsnorm_onnx, "optimize", wrong)
+    monkeypatch.setattr(rmsnorm_onnx, "inspect", wrong)
+    finding = models.judge_input(given, _quiet)[1]
+    assert finding is not None
+    assert finding.key == "another function in float64"
+
+
+def test_an_input_has_one_number_and_a_number_one_input():
+    assert models.draw(17).data == models.draw(17).data
+    assert len({models.draw(number).data for number in range(20)}) == 20
+
+
+def _dies(number, stage):
+    stage("dying")
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if number == 2:
+        time.sleep(60)
+    if number == 3:
+        bytearray(2 * isolate.MEMORY_LIMIT)
+    return ("fine",), None
+
+
+def test_a_death_is_attributed_to_its_input(monkeypatch):
+    monkeypatch.setattr(isolate, "TIME_LIMIT", 4)
+
+    def judge(number, stage):
+        try:
+            return _dies(number, stage)
+        except MemoryError:
+            return ("out of memory",), None
+
+    records = {r.number: r for r in isolate.run(judge, iter(range(5)), time.monotonic() + 60)}
+    assert records[0].outcomes == records[4].outcomes == ("fine",)
+    assert records[1].finding == isolate.Finding("SIGSEGV in dying")
+    assert records[2].finding == isolate.Finding("time limit in dying")
+    assert "time.sleep(60)" in records[2].finding.text or "_dies" in records[2].finding.text
+    assert records[3].outcomes == ("out of memory",)
