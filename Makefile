@@ -4,6 +4,7 @@
 # make load: ten minutes of mixed work on eight threads; LOAD_SECONDS=60 for one.
 # make fuzz: mutated models and random nodes; FUZZ_SECONDS=60 for each, FUZZ_SEED=0.
 # make aarch64: the kernels compiled for 64-bit Arm and tested under an emulator.
+# make matrix: tests with old and new releases of onnxruntime, onnx and the others; MATRIX=quick only both ends.
 # make cuda: the library with the kernels for NVIDIA GPUs; make cuda CUDA=90 for one architecture.
 # make cuda-test, cuda-sanitize, cuda-bench: on a machine with a GPU, with PYTHON's torch or cupy; see docs/cuda.md.
 VENV := .venv
@@ -13,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile
 SOURCES := $(shell find rmsnorm_onnx custom_ops -type f -not -path '*/__pycache__/*') pyproject.toml README.md
 CXX_FILES = $(shell git ls-files 'custom_ops/*.cc' 'custom_ops/*.h' 'custom_ops/*.cu' 'custom_ops/*.cuh')
 
-.PHONY: demo test lint format bench sanitizers load aarch64 cuda cuda-test cuda-sanitize cuda-bench clean fuzz
+.PHONY: demo test lint format bench sanitizers load fuzz matrix aarch64 cuda cuda-test cuda-sanitize cuda-bench clean
 
 $(BIN)/python:
 	python3 -m venv $(VENV)
@@ -61,10 +62,21 @@ sanitizers: $(VENV)/tested
 LOAD_SECONDS := 600
 load: $(VENV)/tested
 	$(BIN)/python tests/load.py $(LOAD_SECONDS)
+
 FUZZ_SECONDS := 60
 FUZZ_SEED := 0
 fuzz: $(VENV)/tested
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
+
+# PYTHONS may name more interpreters: "3.11 3.10 3.13" or paths, the first for most rows.
+PYTHONS :=
+$(VENV)/matrix: $(VENV)/tested
+	$(PIP) --group matrix
+	touch $@
+
+matrix: export PATH := $(PATH):$(CURDIR)/$(BIN)
+matrix: $(VENV)/matrix
+	$(BIN)/python tests/matrix.py $(MATRIX:%=--%) $(PYTHONS:%=--python %)
 
 ARM := build/aarch64
 aarch64: $(VENV)/tested

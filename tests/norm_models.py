@@ -11,6 +11,7 @@ import onnxruntime as ort
 import pytest
 from kernels_abi import NUMPY
 from onnx import helper, numpy_helper
+from versions import lacking
 
 from rmsnorm_onnx import library, reference, spec
 from rmsnorm_onnx.spec import DType
@@ -52,7 +53,7 @@ def ort_value(array):
     if abi.DTYPE[array.dtype] != DType.BFLOAT16:
         return ort.OrtValue.ortvalue_from_numpy(array)
     if not hasattr(ort.OrtValue, "ortvalue_from_numpy_with_onnx_type"):
-        pytest.skip(f"the Python side of onnxruntime {ort.__version__} takes no bfloat16")
+        pytest.skip(lacking("for bfloat16 tensors in Python"))
     return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), int(DType.BFLOAT16))
 
 

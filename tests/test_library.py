@@ -303,6 +303,32 @@ def test_missing_onnxruntime_names_both_extras(monkeypatch):
         library.info()
 
 
+@pytest.mark.parametrize("version", ["1.17.3", "1.9.0", "0.5"])
+def test_an_old_onnxruntime_is_refused_before_it_sees_the_library(monkeypatch, version):
+    monkeypatch.setattr(ort, "__version__", version)
+    monkeypatch.setattr(library, "get_library_path", lambda: pytest.fail("went on"))
+    with pytest.raises(errors.CannotRun, match=rf"expected onnxruntime 1.18 or newer, got {version}; pip install"):
+        library.register(ort.SessionOptions())
+
+
+def test_newer_onnxruntimes_are_taken(monkeypatch):
+    for version in ("1.18.0", "1.100.0.dev20300101", "2.0"):
+        monkeypatch.setattr(ort, "__version__", version)
+        assert library.import_onnxruntime() is ort
+
+
+def test_a_broken_onnxruntime_is_not_called_missing(monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "onnxruntime")
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").write_text("import numpy.core.no_such_part\n")
+    with pytest.raises(errors.CannotRun, match=r"cannot be imported: .*no_such_part.*numpy below 2"):
+        library.import_onnxruntime()
+    (tmp_path / "onnxruntime" / "__init__.py").write_text("")
+    with pytest.raises(errors.CannotRun, match=r"no SessionOptions.*then install one"):
+        library.import_onnxruntime()
+
+
 def test_slot_numbers_of_the_official_header():
     header = abi.installed_header()
     if header is None:

@@ -78,9 +78,20 @@ def test_onnxruntime_keeps_its_own_words():
         runtime.make_session(unknown, library=False)
 
 
+@pytest.mark.parametrize("what", ["opset", "IR version"])
+def test_a_model_newer_than_onnxruntime_is_called_that(what):
+    model = ir.from_proto(NEG)  # in memory: what is read is compared with the installed onnx first
+    if what == "opset":
+        model.graph.opset_imports[""] = 999
+    else:
+        model.ir_version = 999
+    with pytest.raises(CannotRun, match=rf"neg: expected {what} \d+ or lower, got 999; upgrade onnxruntime"):
+        runtime.make_session(model, library=False)
+
+
 def test_a_missing_onnxruntime_names_the_extras(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(CannotRun, match=r"rmsnorm-onnx\[cpu\].*rmsnorm-onnx\[cuda\].*only one"):
+    with pytest.raises(CannotRun, match=r"not both.*rmsnorm-onnx\[cpu\].*rmsnorm-onnx\[cuda\]"):
         runtime.make_session(NEG, library=False)
 
 
@@ -101,12 +112,14 @@ def test_a_missing_library_is_said_and_not_worked_around(monkeypatch):
 # --- feeds --------------------------------------------------------------------------------------------------------
 
 DECODER = parse(
-    """decoder (int64[batch, seq] input_ids, int64[batch, "past + seq"] attention_mask, int64[batch, seq] position_ids,
+    """decoder (int64[batch, seq] input_ids, int64[batch, all] attention_mask, int64[batch, seq] position_ids,
                 float[batch, 2, past, 4] past_key, bool[1] use_cache, int64 steps, bfloat16[batch, 3] extra)
        => (float[batch, seq, 8] y)
        { flat = Cast <to = 6> (input_ids)  y = Gather (table, flat) }""",
     table=np.ones((5, 8), np.float32),
 )
+# A name that the parser of onnx 1.19 does not take.
+DECODER.graph.input[1].type.tensor_type.shape.dim[1].dim_param = "past + seq"
 
 
 def test_feeds_fit_the_model():
@@ -133,7 +146,7 @@ def test_feeds_are_seeded():
 
 
 def test_defaults_of_free_dimensions():
-    model = parse('m (float[N, seq, 3] a, float[batch_size, "", seq] b) => (float[N, seq, 3] y) { y = Neg (a) }')
+    model = parse("m (float[N, seq, 3] a, float[batch_size, unknown, seq] b) => (float[N, seq, 3] y) { y = Neg (a) }")
     model.graph.input[1].type.tensor_type.shape.dim[1].Clear()
     feeds = runtime.make_feeds(ir.from_proto(model))
     assert feeds.dims == {"N": 2, "seq": 7, "batch_size": 2, "b[1]": 7}

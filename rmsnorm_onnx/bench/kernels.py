@@ -10,7 +10,7 @@ from rmsnorm_onnx.bench.cell import Cell, Measurement
 from rmsnorm_onnx.bench.contestant import Absent, Contestant, Group
 from rmsnorm_onnx.bench.kernel_records import KernelBenchmark
 from rmsnorm_onnx.bench.machine import machine, pinned, usable_cores
-from rmsnorm_onnx.bench.ort import first_line
+from rmsnorm_onnx.bench.ort import first_line, require
 from rmsnorm_onnx.bench.peers import PEERS
 from rmsnorm_onnx.bench.problem import DTYPES, FORMS, Problem
 from rmsnorm_onnx.bench.timing import QUICK, THOROUGH, Effort, Times, interleave
@@ -61,7 +61,8 @@ def benchmark_kernels(
     Raises:
         InvalidInput: no such form, type or grid, a chain of less than two, a shape without elements, or more threads
             than this process has cores.
-        CannotRun: onnxruntime is missing or cannot load the library; LibraryMissing: the library was not built.
+        CannotRun: onnxruntime is missing, too old for a type, or cannot load the library; LibraryMissing: the
+            library was not built.
     """
     forms = _known(forms, DEFAULT_FORMS[: 1 if quick else None], FORMS, "form")
     dtypes = _known(dtypes, DEFAULT_DTYPES[: 1 if quick else None], DTYPES, "type")
@@ -76,6 +77,7 @@ def benchmark_kernels(
     outside = [count for count in threads if not 1 <= count <= usable_cores()]
     if outside or not threads:
         raise InvalidInput(f"threads must be 1 to {usable_cores()}, the cores of this process, got {list(threads)}")
+    require(dtypes)
     about = machine()
     sizes = [*shapes, *chained]
     questions = [(count, f, d, size) for count in threads for f in forms for d in dtypes for size in sizes]

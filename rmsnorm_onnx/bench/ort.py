@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, Final, Literal, TypeAlias
 
 import ml_dtypes
@@ -11,7 +12,8 @@ import numpy as np
 from rmsnorm_onnx import library as custom_ops
 from rmsnorm_onnx.bench.problem import Array
 from rmsnorm_onnx.errors import CannotRun
-from rmsnorm_onnx.runtime import Optimization, import_onnxruntime, session_options
+from rmsnorm_onnx.library import import_onnxruntime
+from rmsnorm_onnx.runtime import Optimization, session_options, why_not_loaded
 from rmsnorm_onnx.spec import DType
 
 #: "ours": our operators are registered; "drop-in": they also replace onnxruntime's.
@@ -56,8 +58,18 @@ _LINE = 64
 
 def first_line(error: Exception) -> str:
     """The part of an error's text that says what is wrong."""
-    lines = _NOISE.sub("", str(error)).strip().splitlines()
+    lines = _NOISE.sub("", why_not_loaded(error)).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__
+
+
+def require(dtypes: Iterable[str]) -> None:
+    """Raises CannotRun if this onnxruntime cannot be given tensors of these types."""
+    onnxruntime = import_onnxruntime()
+    if "bfloat16" in dtypes and not hasattr(onnxruntime.OrtValue, "ortvalue_from_numpy_with_onnx_type"):
+        raise CannotRun(
+            f"expected onnxruntime 1.20 or newer for bfloat16 tensors in Python, got {onnxruntime.__version__}; "
+            "upgrade onnxruntime, or leave that type out: --dtype float32 --dtype float16"
+        )
 
 
 def to_ortvalue(array: Array) -> Any:

@@ -19,7 +19,9 @@ from rmsnorm_onnx.errors import CannotRun, LibraryMissing
 from rmsnorm_onnx.spec import DType
 
 _MICROSOFT: Final = "com.microsoft"
-_OPSET: Final = 23
+#: Any onnxruntime knows the first, and only newer ones RMSNormalization's.
+_OPSET: Final = 18
+_OPSET_OF_RMS_NORMALIZATION: Final = 23
 #: A run of a session costs microseconds besides its nodes; with this many bytes per run that is a few percent.
 _BYTES_PER_RUN: Final = 8 << 20
 _MOST_COPIES: Final = 64
@@ -161,7 +163,9 @@ def _bind(
         [helper.make_tensor_value_info(name, problem.element, shape) for name in places],
         [numpy_helper.from_array(array, name) for name, array in constants.items() if name in read],
     )
-    opsets = [helper.make_opsetid(*one) for one in (("", _OPSET), (_MICROSOFT, 1), (spec.DOMAIN, spec.VERSION))]
+    newest = any(node.op_type == "RMSNormalization" and not node.domain for node in nodes)
+    opset = _OPSET_OF_RMS_NORMALIZATION if newest else _OPSET
+    opsets = [helper.make_opsetid(*one) for one in (("", opset), (_MICROSOFT, 1), (spec.DOMAIN, spec.VERSION))]
     session = _session(helper.make_model(graph, opset_imports=opsets, ir_version=10), threads)
     binding = session.io_binding()
     kept = []
@@ -172,7 +176,7 @@ def _bind(
     for name, place in places.items():
         binding.bind_ortvalue_output(name, memory[place])
 
-    def repeat(times: int) -> None:
+    def repeat(times: int, _held: object = (kept, memory)) -> None:  # most onnxruntimes' binding holds addresses only
         for _ in range(times):
             session.run_with_iobinding(binding)
 

@@ -11,8 +11,7 @@ the root as in every framework today; SiLU gates as in Mamba-2 (before) and Gate
 # ruff: noqa: D103, N802, N803, N806, RET504
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from typing import Final, Sequence  # noqa: UP035 (what onnxscript before 0.6 reads in annotations)
 
 import onnxscript
 from onnxscript import opset18 as op

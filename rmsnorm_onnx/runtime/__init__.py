@@ -10,7 +10,7 @@ from rmsnorm_onnx.runtime.model import LoadedModel, Model, load
 from rmsnorm_onnx.runtime.perturbed import NoiseRunner, SlackRunner, noise_runs
 from rmsnorm_onnx.runtime.placement import Placement, placement
 from rmsnorm_onnx.runtime.ranges import Range
-from rmsnorm_onnx.runtime.session import CPU, Optimization, import_onnxruntime, make_session, session_options
+from rmsnorm_onnx.runtime.session import CPU, Optimization, make_session, session_options, why_not_loaded
 from rmsnorm_onnx.runtime.sides import SideRun, SideRunner, run_side
 from rmsnorm_onnx.runtime.steps import Step, common_steps, cut, with_results
 from rmsnorm_onnx.runtime.types import FLOATS, nodes_of, typed_copy
@@ -36,7 +36,6 @@ __all__ = [
     "common_steps",
     "cut",
     "emulate_bfloat16",
-    "import_onnxruntime",
     "load",
     "make_feed_sets",
     "make_feeds",
@@ -49,6 +48,7 @@ __all__ = [
     "run_side",
     "session_options",
     "typed_copy",
+    "why_not_loaded",
     "widen_to_float64",
     "with_results",
     "with_values",

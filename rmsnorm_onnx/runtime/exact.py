@@ -10,9 +10,10 @@ import numpy as np
 import onnx_ir as ir
 
 from rmsnorm_onnx.errors import CannotRun
+from rmsnorm_onnx.library import import_onnxruntime
 from rmsnorm_onnx.runtime.evaluator import Array, Arrays, run_reference
 from rmsnorm_onnx.runtime.islands import surround
-from rmsnorm_onnx.runtime.session import import_onnxruntime, session_from_ir, session_options
+from rmsnorm_onnx.runtime.session import session_from_ir, session_options
 from rmsnorm_onnx.runtime.types import FLOATS, nodes_of, opset_of
 from rmsnorm_onnx.runtime.widen import widen_to_float64
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, Literal, TypeAlias
 
 import onnx_ir as ir
 
 from rmsnorm_onnx import library as custom_ops
 from rmsnorm_onnx.errors import CannotRun, RmsNormError
+from rmsnorm_onnx.library import import_onnxruntime
 from rmsnorm_onnx.runtime.model import Model, load, runnable
 
 Optimization: TypeAlias = Literal["disable", "basic", "extended", "all"]
@@ -19,24 +21,13 @@ _LEVELS: Final[dict[str, str]] = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
+#: What onnxruntime says of a model that is newer than itself: what came, and the most that it knows.
+_TOO_NEW: Final = {
+    "opset": re.compile(r"Opset (\d+) is under development.* is till opset (\d+)", re.DOTALL),
+    "IR version": re.compile(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)"),
+}
 #: Fatal errors only: warnings are noise in a tool's output, and what fails is in the exception too.
 _QUIET: Final = 4
-
-
-def import_onnxruntime() -> Any:
-    """The onnxruntime module.
-
-    Raises:
-        CannotRun: it is not installed; the message names the two extras.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise CannotRun(
-            "onnxruntime is not installed: pip install 'rmsnorm-onnx[cpu]' or 'rmsnorm-onnx[cuda]' "
-            "(only one of the two: they overwrite each other's files)"
-        ) from error
-    return onnxruntime
 
 
 def session_options(*, library: bool, threads: int | None = None, optimization: Optimization = "basic") -> Any:
@@ -101,13 +92,22 @@ def session_from_ir(model: ir.Model, options: Any, providers: tuple[str, ...] = 
         return _create(import_onnxruntime(), source, options, providers, model.graph.name or "the model")
 
 
+def why_not_loaded(error: Exception) -> str:
+    """Onnxruntime's reason for refusing a model: a sentence where the model is newer than it, else its own words."""
+    for what, pattern in _TOO_NEW.items():
+        if found := pattern.search(str(error)):
+            expected = f"expected {what} {found[2]} or lower, got {found[1]}"
+            return f"{expected}; upgrade onnxruntime, or export the model with a lower one"
+    return str(error)
+
+
 def _create(onnxruntime: Any, source: bytes | str, options: Any, providers: tuple[str, ...], name: str) -> Any:
     try:
         session = onnxruntime.InferenceSession(source, options, providers=list(providers))
     except RmsNormError:
         raise
     except Exception as error:  # onnxruntime raises a dozen classes without a common base
-        raise CannotRun(f"onnxruntime {onnxruntime.__version__} cannot load {name}: {error}") from error
+        raise CannotRun(f"onnxruntime {onnxruntime.__version__} cannot load {name}: {why_not_loaded(error)}") from error
     # A provider that does not start (no device, no driver) is a line in a log, and the CPU runs everything.
     if lost := set(providers) - set(session.get_providers()):
         raise CannotRun(

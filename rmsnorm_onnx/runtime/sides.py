@@ -12,12 +12,12 @@ import numpy as np
 import onnx_ir as ir
 
 from rmsnorm_onnx.errors import CannotRun
+from rmsnorm_onnx.library import import_onnxruntime
 from rmsnorm_onnx.runtime.emulate import emulate_bfloat16, float32_boundary, has_bfloat16_boundary, lacks_kernels
 from rmsnorm_onnx.runtime.evaluator import Array, Arrays, run_reference
 from rmsnorm_onnx.runtime.model import LoadedModel
 from rmsnorm_onnx.runtime.session import (
     Optimization,
-    import_onnxruntime,
     make_session,
     session_from_ir,
     session_options,

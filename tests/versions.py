@@ -1,0 +1,78 @@
+"""What older releases of the packages that this one stands on cannot do, each with the first release that can.
+
+A test that fails for one of these reasons in a release before that one is skipped, with a reason that begins with
+package and version; in any other release it fails. ``matrix.py`` collects the reasons.
+"""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from typing import Final
+
+import pytest
+
+#: Package, first release that can, words of the test's name and its error, what is missing.
+LIMITS: Final = (
+    (
+        "onnxruntime",
+        "1.23",
+        r"[Oo]pset 2[34] is under development|expected opset 2[12] or lower|domain_version of 23"
+        r"|Unsupported model IR version: 11|expected IR version 10 or lower",
+        "knows no opset 23, so no RMSNormalization of ONNX, and no IR version 11",
+    ),
+    ("onnxruntime", "1.22", r"[Oo]pset 22 is under development", "knows no opset 22"),
+    ("onnxruntime", "1.24", r"[Oo]pset 24 is under development", "knows no opset 24"),
+    (
+        "onnxruntime",
+        "1.24",
+        r"RMSNormalization node.*Size of scale and bias",
+        "broadcasts a scale of one element in RMSNormalization only where it knows the shape beforehand",
+    ),
+    (
+        "onnxruntime",
+        "1.31",
+        r"Failed to find kernel for com.microsoft.QuickGelu",
+        "fuses x * sigmoid(x) of float64 into a QuickGelu that it has no kernel for, from the level extended on",
+    ),
+    (
+        "onnxruntime",
+        "1.31",
+        r"implementation for FusedMatMul",
+        "has no float64 FusedMatMul, which verify's float64 run needs",
+    ),
+    ("onnxruntime", "1.20", r"implementation for ReduceL2", "has no ReduceL2 of float64"),
+    (
+        "onnxruntime",
+        "1.20",
+        r"^\S+adopt-skip-simplified-bias",
+        "computes its own SkipSimplifiedLayerNormalization with a bias wrongly",
+    ),
+    ("onnxruntime", "1.20", r"for bfloat16 tensors in Python", "takes no bfloat16 tensors in Python"),
+)
+
+
+def lacking(text: str) -> str | None:
+    """Why a test that failed with these words cannot pass here, if that is known."""
+    for package, first, words, what in LIMITS:
+        if before(package, first) and re.search(words, text, re.DOTALL):
+            return _reason(package, what)
+    return None
+
+
+def needs(package: str, first: str, what: str) -> pytest.MarkDecorator:
+    """Skips a test before a release, for what shows in no error."""
+    return pytest.mark.skipif(before(package, first), reason=_reason(package, what))
+
+
+def before(package: str, release: str) -> bool:
+    """Whether the installed release is an older one."""
+    return _numbers(metadata.version(package)) < _numbers(release)
+
+
+def _reason(package: str, what: str) -> str:
+    return f"{package} {metadata.version(package)} {what}"
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:2]]
