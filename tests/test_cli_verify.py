@@ -117,6 +117,7 @@ def test_two_reports_need_two_names_and_a_folder(tmp_path):
     report = tmp_path / "report"
     assert "two outputs" in run("verify", LLAMA, LLAMA, "--html", report, "--junit", report, code=2).stderr
     assert "does not exist" in run("verify", LLAMA, LLAMA, "--html", tmp_path / "no" / "p", code=2).stderr
+    assert "is a folder" in run("verify", LLAMA, LLAMA, "--html", tmp_path, code=2).stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -30,6 +30,8 @@ def check_outputs(outputs: Iterable[Path | None], inputs: Iterable[Path]) -> Non
     for path in (path for path in outputs if path is not None):
         if any(path.exists() and one.exists() and path.samefile(one) for one in read):
             raise InvalidInput(f"the output {path} is the input; give another name, the input is never changed")
+        if path.is_dir():
+            raise InvalidInput(f"the output {path} is a folder; give the name of a file")
         if path.resolve() in seen:
             raise InvalidInput(f"{path} is given for two outputs; give each a name of its own")
         if not path.parent.is_dir():
