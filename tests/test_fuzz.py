@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 
@@ -189,16 +190,20 @@ def test_a_constant_that_cannot_be_computed_is_none(op):
     assert not fused(model([*UNCOMPUTABLE[op], *norm()], held=held))
 
 
-def test_a_shape_declared_absurdly_long_costs_no_time():
-    """Onnx's inference, and once ours, made an axis of each of its elements."""
-    proto = model(
-        [helper.make_node("Reshape", ["x", "lengths"], ["reshaped"]), *norm("reshaped")],
-        inputs=[value("lengths", LONG.tolist(), INT64)],
-        held=HELD,
-    )
-    before = time.process_time()
+@pytest.mark.parametrize("dtype", [FLOAT, INT64])
+@pytest.mark.parametrize("op", ["Cast", "Reshape"])
+def test_a_list_declared_absurdly_long_costs_neither_time_nor_memory(op, dtype):
+    """Onnx's inference, and once ours, lists every element of what is cast, and makes axes of those of a shape."""
+    node = {
+        "Cast": helper.make_node("Cast", ["long"], ["other"], to=FLOAT),
+        "Reshape": helper.make_node("Reshape", ["x", "long"], ["other"]),
+    }[op]
+    rounded = helper.make_node("Floor", ["x"], ["rounded"])  # only onnx's inference knows its type
+    proto = model([node, rounded, *norm("rounded")], [value("long", [1 << 25], dtype)], HELD)
+    before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rmsnorm_onnx.optimize(proto)
-    assert time.process_time() - before < 5
+    assert time.process_time() - before[0] < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before[1] < 1 << 18  # KiB
 
 
 def test_a_scale_computed_from_the_sum_inside_a_branch_makes_no_circle():
@@ -267,6 +272,37 @@ def test_a_second_run_changes_nothing():
     again = rmsnorm_onnx.optimize(once.model)
     assert once.fused
     assert again.model.SerializeToString(deterministic=True) == once.model.SerializeToString(deterministic=True)
+
+
+def test_metadata_of_a_tensor_is_written_once():
+    proto = plain()
+    proto.graph.initializer[3].metadata_props.add(key="a", value="b")
+    (scale,) = rmsnorm_onnx.optimize(proto).model.graph.initializer
+    assert len(scale.metadata_props) == 1
+
+
+def test_what_the_converter_would_make_invalid_is_left_alone():
+    """A Dropout of opset 12 in a model of opset 11 got a fourth input."""
+    held = {**HELD, "ratio": np.float32(0.5), "training": np.array(False)}
+    nodes = norm("dropped")
+    del nodes[1].input[1]
+    nodes[1].attribute.append(helper.make_attribute("axes", [-1]))
+    dropout = helper.make_node("Dropout", ["x", "ratio", "training"], ["dropped"])
+    result = rmsnorm_onnx.optimize(model([dropout, *nodes], held=held, opset=11))
+    assert [miss.why for miss in result.near_misses] == [spec.Why.OPSET]
+
+
+@pytest.mark.parametrize(("epsilon", "factor"), [(1e-5, 1e-45), (1e-45, 1e10)])
+def test_an_epsilon_that_float32_cannot_hold(epsilon, factor):
+    """Over the mean times a constant it is another one: infinite in float32, or gone."""
+    nodes = norm("x64", "y64", scale="s64")
+    nodes.insert(2, helper.make_node("Mul", ["mean", "factor"], ["small"]))
+    nodes[3].input[0] = "small"
+    nodes.insert(0, helper.make_node("Cast", ["x"], ["x64"], to=TensorProto.DOUBLE))
+    nodes.append(helper.make_node("Cast", ["y64"], ["y"], to=FLOAT))
+    held = {"two": 2.0, "eps": epsilon, "factor": factor, "s64": np.ones(8), "last": HELD["last"]}
+    result = rmsnorm_onnx.optimize(model(nodes, held=held))
+    assert [miss.why for miss in result.near_misses] == [spec.Why.PRECISION]
 
 
 def test_a_folded_constant_that_is_a_factor_of_another_can_be_widened():

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-import numpy as np
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
@@ -103,16 +103,21 @@ def _misfit(context: Context, norm: Normalized) -> Flaw | None:
         return Flaw(spec.Why.SCALE_WIDENS, node, f"x has {ranks[1]} axes, the result has {ranks[0]}")
     if context.facts.float_type(norm.x) is None:
         return Flaw(spec.Why.UNKNOWN_TYPE, node, f"'{norm.x.name}' has no known float type")
-    if norm.stash_type is spec.DType.DOUBLE:
-        for name in ("floor", "epsilon_outside"):
-            number = getattr(norm.statistic, name)
-            if float(np.float32(number)) != number:
-                return Flaw(spec.Why.PRECISION, node, f"{name} is {number!r}")
-    epsilon = norm.statistic.epsilon
-    coarse, low = spec.float32_pair(epsilon)
-    # Two float32 hold 48 bits; far below float32's range they hold fewer, down to none.
-    if norm.stash_type is spec.DType.DOUBLE and abs(epsilon - coarse - low) > epsilon * 2.0**-45:
-        return Flaw(spec.Why.PRECISION, node, f"epsilon is {epsilon!r}")
+    return _imprecise(norm)
+
+
+def _imprecise(norm: Normalized) -> Flaw | None:
+    """The first constant that would be infinite, gone or, beside float64 arithmetic, inexact in the new node."""
+    numbers = {name: getattr(norm.statistic, name) for name in ("floor", "epsilon_outside", "epsilon")}
+    if isinstance(norm.scale, float) and norm.stash_type is spec.DType.FLOAT:
+        numbers["the scale"] = norm.scale
+    for name, number in numbers.items():
+        coarse, low = spec.float32_pair(number)
+        # Two float32 hold 48 bits; far below float32's range they hold fewer, down to none.
+        lost = abs(number - coarse - low) > number * 2.0**-45 if name == "epsilon" else coarse != number
+        inexact = norm.stash_type is spec.DType.DOUBLE and lost
+        if math.isinf(coarse) or (coarse == 0) != (number == 0) or inexact:
+            return Flaw(spec.Why.PRECISION, norm.nodes[-1], f"{name} is {number!r}")
     return None
 
 

@@ -18,7 +18,7 @@ from rmsnorm_onnx.errors import InvalidInput
 from rmsnorm_onnx.modelfile.check import check_model
 from rmsnorm_onnx.modelfile.datafiles import DataFiles
 from rmsnorm_onnx.modelfile.flaw import Flaw
-from rmsnorm_onnx.modelfile.weights import locate
+from rmsnorm_onnx.modelfile.weights import locate, tensors
 
 #: What one protobuf message holds at most.
 LARGEST: Final = 2**31 - 1
@@ -109,6 +109,10 @@ def _convert(proto: onnx.ModelProto) -> ir.Model:
             cause = cause.__cause__
         text = str(cause).strip().splitlines() or [type(cause).__name__]
         raise Flaw(f"onnx_ir {ir.__version__} cannot read it: {text[0]}") from error
+    for tensor in tensors(model):
+        if isinstance(tensor, ir.serde.TensorProtoTensor):
+            # Measured with onnx_ir 1.1: it writes the message with its metadata, and then the metadata again.
+            tensor.metadata_props.clear()
     for imports in (model.graph.opset_imports, *(function.opset_imports for function in model.functions.values())):
         if "ai.onnx" in imports:
             imports[""] = imports.pop("ai.onnx")

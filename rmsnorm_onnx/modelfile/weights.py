@@ -1,4 +1,4 @@
-"""The tensors of a model whose data lies in other files."""
+"""The tensors of a model, and those whose data lies in other files."""
 
 from __future__ import annotations
 
@@ -19,16 +19,19 @@ class _Linked(ir.ExternalTensor):
         pass
 
 
-def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+def tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
     """Initializers and attributes, in subgraphs and functions too."""
     for graph in (model.graph, *(function.graph for function in model.functions.values())):
         for inner in (graph, *graph.subgraphs()):
-            for value in inner.initializers.values():
-                if isinstance(value.const_value, ir.ExternalTensor):
-                    yield value.const_value
+            yield from (v.const_value for v in inner.initializers.values() if v.const_value is not None)
         for node in graph.all_nodes():
             for attribute in node.attributes.values():
-                yield from (tensor for tensor in _tensors(attribute) if isinstance(tensor, ir.ExternalTensor))
+                yield from _tensors(attribute)
+
+
+def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+    """Those of them whose data lies in other files."""
+    return (tensor for tensor in tensors(model) if isinstance(tensor, ir.ExternalTensor))
 
 
 def _tensors(attribute: ir.Attr) -> Sequence[ir.TensorProtocol]:

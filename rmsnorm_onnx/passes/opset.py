@@ -6,6 +6,7 @@ import onnx
 import onnx_ir as ir
 
 from rmsnorm_onnx import modelfile, spec
+from rmsnorm_onnx.errors import InvalidInput
 
 #: The converter sees a serialized model, which protobuf limits to 2 GB; larger weights than this stay outside.
 _INLINE_BYTES = 1024
@@ -22,7 +23,7 @@ def raise_opset(model: ir.Model, opset: int) -> str | None:
     """Convert ``model`` in place to ``opset``; weights are not read.
 
     Returns:
-        None when it was done, else the converter's reason why it cannot be done (the model is then unchanged).
+        None when it was done, else why it cannot be done (the model is then unchanged).
     """
     if model.functions:
         # The checker refuses functions of another opset than the model's.
@@ -45,7 +46,10 @@ def raise_opset(model: ir.Model, opset: int) -> str | None:
         proto = onnx.version_converter.convert_version(ir.to_proto(clone), opset)
     except _CONVERTER_ERRORS as error:
         return str(error).strip().splitlines()[-1]
-    converted = ir.from_proto(proto)
+    try:
+        converted = modelfile.to_model(proto)
+    except InvalidInput as error:  # forms of other opsets than the one stated are taken for those of that one
+        return f"the converter makes it invalid: {error.__cause__}"
     modelfile.relocate(converted, model)
     _unpark(converted.graph, imports)
     for value in [v for v in converted.graph.inputs if v.name in weights]:

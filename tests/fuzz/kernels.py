@@ -181,6 +181,7 @@ def _problem(node: Node, got: list[np.ndarray]) -> str | None:
     with np.errstate(all="ignore"):
         if node.op in (spec.SKIP.name, "SkipSimplifiedLayerNormalization"):
             assert second is not None
+            second = second.reshape(second.shape[max(0, second.ndim - x.ndim) :])  # ones in front
             x = (x.astype(np.float64) + np.broadcast_to(second, x.shape).astype(np.float64)).astype(x.dtype)
             if node.outputs > 1 and not _same(got[1], x):
                 return "sum\nthe sum is not that of X and skip, rounded"
