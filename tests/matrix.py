@@ -215,8 +215,8 @@ def main() -> None:
     """Parse, run, print, exit."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--quick", action="store_true", help="the oldest and the newest combination only")
-    parser.add_argument("--full", action="store_const", const=1, dest="share", help="every case of every test")
     parser.add_argument("--share", type=int, default=SHARE, help="of the cases of each test, one in so many")
+    parser.add_argument("--full", action="store_const", const=1, dest="share", help="every case of every test")
     parser.add_argument("--only", metavar="TEXT", help="combinations whose name holds it")
     parser.add_argument("--python", action="append", metavar="PYTHON", help="interpreter; the first runs most rows")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="combinations tested at the same time")
