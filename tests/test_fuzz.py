@@ -190,16 +190,16 @@ def test_a_constant_that_cannot_be_computed_is_none(op):
     assert not fused(model([*UNCOMPUTABLE[op], *norm()], held=held))
 
 
-@pytest.mark.parametrize("dtype", [FLOAT, INT64])
-@pytest.mark.parametrize("op", ["Cast", "Reshape"])
-def test_a_list_declared_absurdly_long_costs_neither_time_nor_memory(op, dtype):
+@pytest.mark.parametrize("shape", [[1 << 23], [1 << 11, 1 << 12]])
+def test_an_absurdly_long_list_costs_neither_time_nor_memory(shape):
     """Onnx's inference, and once ours, lists every element of what is cast, and makes axes of those of a shape."""
-    node = {
-        "Cast": helper.make_node("Cast", ["long"], ["other"], to=FLOAT),
-        "Reshape": helper.make_node("Reshape", ["x", "long"], ["other"]),
-    }[op]
-    rounded = helper.make_node("Floor", ["x"], ["rounded"])  # only onnx's inference knows its type
-    proto = model([node, rounded, *norm("rounded")], [value("long", [1 << 25], dtype)], HELD)
+    nodes = [
+        helper.make_node("Reshape", ["long", "last"], ["row"]),
+        helper.make_node("Cast", ["row"], ["numbers"], to=FLOAT),
+        helper.make_node("Reshape", ["x", "row" if len(shape) > 1 else "long"], ["shaped"]),
+        helper.make_node("Floor", ["x"], ["rounded"]),  # only onnx's inference knows its type
+    ]
+    proto = model([*nodes, *norm("rounded")], [value("long", shape, INT64)], HELD)
     before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rmsnorm_onnx.optimize(proto)
     assert time.process_time() - before[0] < 5

@@ -129,7 +129,7 @@ def pool(context: Context, node: ir.Node) -> Meaning | None:
     operand = node.inputs[0]
     meaning = context.meaning(operand)
     rank = context.facts.rank(meaning.x) if isinstance(meaning, Squared) else None
-    if not isinstance(meaning, Squared) or rank is None:
+    if not isinstance(meaning, Squared) or rank is None or rank < 3:
         return None
     axes = tuple(range(2 - rank, 0))
     nodes = (*meaning.nodes, node)
