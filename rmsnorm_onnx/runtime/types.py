@@ -32,6 +32,7 @@ def typed_copy(model: ir.Model, *, inline_ours: bool) -> ir.Model:
     if inline_ours:
         _add_missing_bodies(copy)
     _complete_calls(copy)
+    _agree_on_versions(copy)
     try:
         common.InlinePass(lambda f: inline_ours or f.domain != spec.DOMAIN)(copy)
     except (ValueError, ir.passes.PassError) as error:
@@ -61,6 +62,14 @@ def nodes_of(model: ir.Model) -> list[ir.Node]:
 def opset_of(model: ir.Model) -> int:
     """The model's version of the default domain."""
     return model.graph.opset_imports.get("", onnx.defs.onnx_opset_version())
+
+
+def _agree_on_versions(model: ir.Model) -> None:
+    """Let functions import domains of functions as the model does: onnxruntime takes any version, the inliner one."""
+    domains = {called.domain for called in model.functions.values()} - {""}
+    for called in model.functions.values():
+        for domain in domains & called.opset_imports.keys():
+            called.opset_imports[domain] = model.graph.opset_imports.get(domain, called.opset_imports[domain])
 
 
 def _complete_calls(model: ir.Model) -> None:
