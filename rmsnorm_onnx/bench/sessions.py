@@ -176,7 +176,7 @@ def _bind(
     for name, place in places.items():
         binding.bind_ortvalue_output(name, memory[place])
 
-    def repeat(times: int, _held: object = (kept, memory)) -> None:  # most onnxruntimes' binding holds addresses only
+    def repeat(times: int, _held: object = (kept, memory)) -> None:  # before 1.30 a binding holds addresses only
         for _ in range(times):
             session.run_with_iobinding(binding)
 
