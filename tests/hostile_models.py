@@ -209,6 +209,10 @@ REFUSED: Final[dict[str, tuple[Change, str]]] = {
         "Constant needs one value, got 2",
     ),
     "constant of no value": (node("Constant", [], ["k"]), "Constant needs one value, got 0"),
+    "negative batches": (
+        node("GatherND", ["x", "axes"], ["k"], batch_dims=-2),
+        "batch_dims of GatherND is 0 or more, got -2",
+    ),
     "cast to nothing": (node("Cast", ["epsilon"], ["k"]), "Cast needs the attribute 'to'"),
     "cast to an unknown type": (node("Cast", ["epsilon"], ["k"], to=99), "no element type has the number 99"),
     "cast to a text": (node("Cast", ["epsilon"], ["k"], to="float"), "'to' of Cast is of type INT, got STRING"),

@@ -156,7 +156,7 @@ def test_a_folder_in_the_way_stays(tmp_path):
     command = interrupted.prepare(tmp_path, weights=1 << 16, old=False)
     (tmp_path / "out" / "fused.onnx").mkdir()
     before = files_under(tmp_path)
-    assert "Is a directory" in run(*command, code=2).stderr
+    assert "is a folder" in run(*command, code=2).stderr
     assert files_under(tmp_path) == before
 
 

@@ -233,3 +233,18 @@ def test_planning_does_not_raise_the_opset():
 def test_an_unknown_target_is_refused():
     with pytest.raises(InvalidInput, match="the targets are rmsnorm, onnx, ort"):
         rmsnorm_onnx.optimize(MODELS / "llama-dynamo18-f32" / "model.onnx", target="tensorrt")
+
+
+@pytest.mark.parametrize("target", ["onnx", "ort"])
+def test_no_scale_of_ones_is_written_that_no_memory_holds(target):
+    text = """
+        <ir_version: 9, opset_import: ["" : 18]>
+        m (float[2, WIDTH] x) => (float[2, WIDTH] y) <float two = {2}, float epsilon = {1e-5}, int64[1] axes = {-1}> {
+        square = Pow(x, two) mean = ReduceMean(square, axes) sum = Add(mean, epsilon) root = Sqrt(sum)
+        y = Div(x, root) }
+    """
+    (miss,) = rmsnorm_onnx.inspect(
+        onnx.parser.parse_model(text.replace("WIDTH", str(1 << 40))), target=target
+    ).near_misses
+    assert "too many to write" in miss.detail
+    assert rmsnorm_onnx.inspect(onnx.parser.parse_model(text.replace("WIDTH", "64")), target=target).fused

@@ -162,3 +162,5 @@ def _check_attribute(op_type: str, attribute: onnx.AttributeProto, wanted: int, 
         )
     if attribute.name == "to" and kind == _KINDS.INT and attribute.i not in _ELEMENT_TYPES:
         raise flaw(place, f"no element type has the number {attribute.i}, which {op_type} is to give")
+    if attribute.name == "batch_dims" and attribute.i < 0:  # onnx 1.23 dies of a segmentation fault inferring shapes
+        raise flaw(place, f"batch_dims of {op_type} is 0 or more, got {attribute.i}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from typing import Final
 
 import onnx_ir as ir
@@ -16,6 +17,9 @@ from rmsnorm_onnx.matcher.flow import Dim
 from rmsnorm_onnx.matcher.match import Operand, Reshaped
 from rmsnorm_onnx.passes.operators import Operator
 from rmsnorm_onnx.spec import DType
+
+#: 64 MB of float32; the widest models today have axes of 2^15.
+_MOST_ONES: Final = 1 << 24
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +130,8 @@ class ForeignOperator(Operator):
         if scale is None:
             if lengths is None and not self.any_scale:
                 yield "takes a scale, here of ones, and the lengths of the reduced axes are not known"
+            elif lengths is not None and prod(lengths) > _MOST_ONES:
+                yield f"takes a scale, here of ones, and {prod(lengths):,} of them are too many to write"
         elif not self.any_scale:
             yield from self._about_scale(match, facts, scale)
 
