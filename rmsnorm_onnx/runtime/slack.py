@@ -22,7 +22,7 @@ import onnx_ir as ir
 from rmsnorm_onnx import reference
 from rmsnorm_onnx.runtime.constants import FACTORS_OF
 from rmsnorm_onnx.runtime.islands import substitute
-from rmsnorm_onnx.runtime.types import nodes_of, set_type
+from rmsnorm_onnx.runtime.types import const_tensor, nodes_of, set_type
 from rmsnorm_onnx.runtime.widen import ORIGINAL_TYPE, widen_to_float64
 
 Doubles = npt.NDArray[np.float64]
@@ -120,7 +120,7 @@ def _shift(value: ir.Value, lengths: frozenset[int]) -> _Shift | None:
         return None
     if FACTORS_OF in value.meta:
         return _shift_of_product(value, lengths)
-    tensor: Any = ir.convenience.get_const_tensor(value)
+    tensor: Any = const_tensor(value)
     if tensor is None or math.prod(tensor.shape.numpy()) != 1:
         return None
     number = float(tensor.numpy().reshape(()))
@@ -145,7 +145,7 @@ def _shift_of_product(value: ir.Value, lengths: frozenset[int]) -> _Shift | None
     if meanings == [None, None]:
         return None
     read = [f if meaning is None else np.asarray(meaning) for f, meaning in zip(wide, meanings, strict=True)]
-    tensor: Any = ir.convenience.get_const_tensor(value)
+    tensor: Any = const_tensor(value)
     folded = tensor.numpy().astype(np.float64)
     with np.errstate(all="ignore"):
         relative = (read[0] * read[1] if operator == "Mul" else read[0] / read[1]) / folded - 1

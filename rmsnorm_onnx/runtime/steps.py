@@ -19,7 +19,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from rmsnorm_onnx.runtime.islands import substitute
-from rmsnorm_onnx.runtime.types import infer_types, set_type
+from rmsnorm_onnx.runtime.types import const_tensor, infer_types, set_type
 
 Array = npt.NDArray[Any]
 
@@ -107,7 +107,7 @@ def _steps(model: ir.Model) -> list[Step]:
 
 
 def _is_constant(value: ir.Value | None) -> bool:
-    return value is None or ir.convenience.get_const_tensor(value) is not None
+    return value is None or const_tensor(value) is not None
 
 
 def _input(name: str, array: Array) -> ir.Value:

@@ -49,6 +49,15 @@ def set_type(value: ir.Value, dtype: ir.DataType) -> None:
     value.type = ir.SequenceType(tensor) if is_sequence(value) else tensor
 
 
+def const_tensor(value: ir.Value) -> ir.TensorProtocol | None:
+    """The tensor that a constant holds; onnx_ir's own function renames it, in a model that its caller still holds."""
+    node = value.producer()
+    held = node.attributes.get("value") if node is not None and node.op_type == "Constant" else None
+    if held is not None and held.type == ir.AttributeType.TENSOR and not held.is_ref():
+        return held.as_tensor()
+    return ir.convenience.get_const_tensor(value)
+
+
 def is_sequence(value: ir.Value) -> bool:
     """Whether a value is a sequence of tensors."""
     return isinstance(value.type, ir.SequenceType)

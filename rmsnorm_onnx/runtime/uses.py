@@ -8,6 +8,8 @@ from typing import Final
 
 import onnx_ir as ir
 
+from rmsnorm_onnx.runtime.types import const_tensor
+
 #: Operators whose results hold nothing but values of their first input ...
 _KEEPS_FIRST: Final = frozenset(
     {"Cast", "CastLike", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Expand", "Flatten", "Transpose", "Slice"}
@@ -171,7 +173,7 @@ def constant(value: ir.Value | None, calls: Calls = ()) -> float | None:
         if node is None or node.op_type not in _SAME_NUMBER:
             break
         value = node.inputs[0]
-    tensor = ir.convenience.get_const_tensor(value) if value is not None else None
+    tensor = const_tensor(value) if value is not None else None
     if tensor is None or tensor.size != 1 or tensor.dtype == ir.DataType.STRING:
         return None
     return float(tensor.numpy().reshape(-1)[0])
@@ -182,7 +184,7 @@ def _rows(table: ir.Value | None, calls: Calls, axis: int) -> int | None:
         table, calls = _source(table, calls)
         if table is None:
             return None
-        tensor = ir.convenience.get_const_tensor(table)
+        tensor = const_tensor(table)
         shape = tensor.shape if tensor is not None else table.shape
         rows = shape[axis] if shape is not None and -len(shape) <= axis < len(shape) else None
         if isinstance(rows, int):
