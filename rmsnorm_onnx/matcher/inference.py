@@ -51,6 +51,7 @@ def infer(
     """
     try:
         proto = _serialize(graph)
+        bodies = [ir.serde.serialize_function(function) for function in functions]
     except ir.serde.SerdeError:  # a graph that cannot be written has no inference either
         return {}
     for declared, (dtype, shape) in (given or {}).items():
@@ -63,7 +64,7 @@ def infer(
     _put_in_stand_ins(proto)
     opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in graph.opset_imports.items()]
     model = onnx.ModelProto(ir_version=10, graph=proto, opset_import=opsets)
-    model.functions.extend(ir.serde.serialize_function(function) for function in functions)
+    model.functions.extend(bodies)
     try:
         inferred = _infer_shapes(model, data_prop=False)
         if not _explodes(inferred.graph):
