@@ -75,8 +75,12 @@ def import_onnxruntime() -> Any:
                 "onnxruntime is not installed; install one of the extras, not both (they overwrite each other's "
                 f"files): pip install '{PACKAGE}[cpu]' or pip install '{PACKAGE}[cuda]'"
             ) from error
+        import numpy
+
+        # Under a numpy that it was not made for, onnxruntime raises an error without words.
         raise CannotRun(
-            f"onnxruntime is installed but cannot be imported: {error}; releases before 1.19 need numpy below 2"
+            f"onnxruntime is installed but cannot be imported ({error or type(error).__name__}); releases before 1.19 "
+            f"need numpy below 2, this is {numpy.__version__}; pip install --upgrade onnxruntime, or 'numpy<2'"
         ) from error
     if not hasattr(onnxruntime, "SessionOptions"):  # an empty folder
         raise CannotRun(

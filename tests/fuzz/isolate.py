@@ -111,7 +111,8 @@ class _Worker:
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
         if stage.startswith(FOREIGN):
             return Record(number, (f"{stage}{how}",), None, seconds, peak)
-        return Record(number, ("died",), Finding(f"{how} in {stage}", text[-6000:]), seconds, peak)
+        # The 100 calls that faulthandler prints, the last one first.
+        return Record(number, ("died",), Finding(f"{how} in {stage}", text[-20_000:]), seconds, peak)
 
 
 def _serve(judge: Judge, pipe: Any, log: int) -> None:
