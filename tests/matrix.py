@@ -180,10 +180,10 @@ def read(combination: Combination, versions: dict[str, str], result: Path, secon
 def report(rows: list[Row], share: int) -> Report:
     """The table, what each combination lacks, and what failed."""
     ok = all(row.ok for row in rows)
-    columns = ("combination", "python", *PACKAGES, *OUTCOMES, "seconds")
-    versions = [[row.versions.get(name, "-") for name in ("python", *PACKAGES)] for row in rows]
+    columns = ("combination", "versions", *OUTCOMES, "seconds")
+    versions = [", ".join(f"{name} {version}" for name, version in row.versions.items()) for row in rows]
     cells = tuple(
-        (row.combination, *shown, *(str(row.count(outcome)) for outcome in OUTCOMES), f"{row.seconds:.0f}")
+        (row.combination, shown, *(str(row.count(outcome)) for outcome in OUTCOMES), f"{row.seconds:.0f}")
         for row, shown in zip(rows, versions, strict=True)
     )
     lacks = tuple((f"{row.combination}, Python {row.versions['python']}", "\n".join(row.lacks)) for row in rows)
