@@ -12,7 +12,7 @@ inline void reciprocals(const Problem& p, const double* __restrict total, int wi
   const double averaged = double(p.layout.averaged);
   for (int c = 0; c < width; c += kWidth<S>) {
     for (int k = c; k < c + kWidth<S>; k += kWidth<double>) {
-      const V<double> mean = load_raw<V<double>>(total + k) / averaged;
+      const V<double> mean = mean_of<S>(load_raw<V<double>>(total + k), averaged);
       reciprocals_of_roots(p.settings, mean, high + k, low + k);
     }
   }

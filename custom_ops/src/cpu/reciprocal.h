@@ -5,13 +5,19 @@
 
 namespace rmsnorm::RMSNORM_ISA {
 
-// 1 / (root of the mean + epsilon_outside), in double. A NaN mean stays NaN; an infinite one gives
-// 0.
-[[gnu::always_inline]] inline V<double> reciprocal_of_root(const Settings& settings,
-                                                           V<double> mean) {
+// Of one row, or of one in each lane. A division takes three times as long as a product, whose
+// second rounding only a result in double could show.
+template <class S, class D>
+[[gnu::always_inline]] inline D mean_of(D total, double averaged) {
+  if constexpr (__is_same(S, double)) return total / averaged;
+  return total * (1.0 / averaged);
+}
+
+// Root of the mean + epsilon_outside, in double. A NaN mean stays NaN.
+[[gnu::always_inline]] inline V<double> root_of(const Settings& settings, V<double> mean) {
   const V<double> floor = broadcast(settings.floor);
   const V<double> bounded = mean < floor ? floor : mean;
-  return 1.0 / (square_root(bounded + settings.epsilon) + settings.epsilon_outside);
+  return square_root(bounded + settings.epsilon) + settings.epsilon_outside;
 }
 
 // A power of two as times_power() takes it.
@@ -33,29 +39,36 @@ namespace rmsnorm::RMSNORM_ISA {
 #endif
 }
 
-// kWidth<double> reciprocals of roots, each as the sum of two S. Where a product and a sum are
-// rounded together, the first float is the nearest towards zero and the second the power of two
-// nearest to what is left; elsewhere, both are the nearest.
+// kWidth<double> reciprocals, each as the sum of two S. Where a product and a sum are rounded
+// together, the first float is the nearest towards zero and the second the power of two nearest to
+// what is left; elsewhere, both are the nearest.
+template <class S>
+[[gnu::always_inline]] inline void store_split(V<double> value, S* high, S* low) {
+  if constexpr (__is_same(S, double)) {
+    store_raw(high, value);
+    store_raw(low, V<double>{});
+  } else if constexpr (kFuses) {
+    // On the bits of a double: no conversion waits for another.
+    using Words = Vec<int64_t, kWidth<double>>;
+    const V<double> first = (V<double>)((Words)value & -0x20000000);
+    const V<double> rest = value - first;
+    const V<double> positive = rest > 0.0 ? rest : V<double>{};  // inf - inf: a root is 0
+    const Words power = ((Words)positive + (int64_t{1} << 51)) & (int64_t{0x7FF} << 52);
+    store_raw(high, to_float(first));
+    store_raw(low, as_power(to_float((V<double>)power)));
+  } else {
+    const HalfWidth first = to_float(value);
+    const V<double> rest = value - to_double(first);
+    store_raw(high, first);
+    store_raw(low, to_float(rest == rest ? rest : V<double>{}));
+  }
+}
+
+// kWidth<double> of them from the means.
 template <class S>
 [[gnu::always_inline]] inline void reciprocals_of_roots(const Settings& settings, V<double> mean,
                                                         S* high, S* low) {
-  const V<double> inverse = reciprocal_of_root(settings, mean);
-  if constexpr (__is_same(S, double)) {
-    store_raw(high, inverse);
-    store_raw(low, V<double>{});
-  } else {
-    using Words = Vec<int32_t, kWidth<double>>;
-    HalfWidth first = to_float(inverse);
-    if constexpr (kFuses) {
-      const auto above = to_double(first) > inverse;  // -1 where it is
-      first = (HalfWidth)((Words)first + __builtin_convertvector(above, Words));
-    }
-    const V<double> rest = inverse - to_double(first);
-    HalfWidth second = to_float(rest == rest ? rest : V<double>{});  // inf - inf: a root is 0
-    if constexpr (kFuses) second = as_power((HalfWidth)(((Words)second + 0x400000) & 0x7F800000));
-    store_raw(high, first);
-    store_raw(low, second);
-  }
+  store_split(1.0 / root_of(settings, mean), high, low);
 }
 
 // One of them: the same bits.

@@ -1,6 +1,7 @@
 // Norms whose innermost run is reduced: y = v / root(mean(v^2)) * scale along contiguous runs.
 // Two passes over a group of rows: the first reads them (and brings them to L1), the second reads
 // them again and writes Y.
+#include "ahead.h"
 #include "cursor.h"
 #include "kernels.h"
 #include "run.h"
@@ -62,11 +63,12 @@ struct Group {
   void find_roots(const Problem& p, int64_t index) {
     const double averaged = double(p.layout.averaged);
     if (count == 1) {  // eight at once take 35 ns longer than one alone
-      reciprocal_of_root(p.settings, total[0].value() / averaged, high, low);
+      reciprocal_of_root(p.settings, mean_of<S>(total[0].value(), averaged), high, low);
     } else {
       for (int i = count; i % kWidth<double> != 0; ++i) total[i].clear();
       for (int i = 0; i < count; i += kWidth<double>) {
-        reciprocals_of_roots(p.settings, Total<S>::values(total + i) / averaged, high + i, low + i);
+        reciprocals_of_roots(p.settings, mean_of<S>(Total<S>::values(total + i), averaged),
+                             high + i, low + i);
       }
     }
     for (int i = 0; p.inverse && i < count; ++i) p.inverse[index + i] = float(high[i]);
@@ -154,52 +156,6 @@ template <class Store, class T, class S, class Sum, class Finish>
   }
 }
 
-// The square sum of a row whose length the compiler knows.
-template <int kLength, class T, class S>
-inline Total<S> sum_of(const Stage<T, S>& stage, int64_t at) {
-  Total<S> total;
-  total.clear();
-  if constexpr (kLength % kLanes<S> == 0) {
-    add_run<Form::kPlain>(stage, at, kLength, total);
-  } else {
-    static_assert(kLength < kLanes<S>, "less than one step");
-    V<S> lane[kVectors] = {};
-    add_rest<Form::kPlain>(stage, at, at + kLength, lane);
-    total.add(lane);
-  }
-  return total;
-}
-
-// Rows of one head each, as norms of queries and keys have: a row of the next group goes through
-// pass 1 beside a row of this one through pass 2. No more stores stand between two loads of memory
-// than can wait for it, and loops of a known length leave nothing to predict (float32, share of
-// copy, 64 / 128 / 256 elements, against one pass after the other: 0.61 / 0.61 / 0.78 to 0.45 /
-// 0.36 / 0.53 in L3, 0.93 / 0.76 / 0.65 to 0.65 / 0.62 / 0.79 where Y is streamed). Wider rows lose
-// by it.
-template <class Store, int kLength, class T, class S>
-[[gnu::noinline]] void run_heads_of(const Stage<T, S>& stage, const Problem& p, int64_t begin,
-                                    int64_t end) {
-  constexpr int64_t kMost = 8;
-  const S* const scale = static_cast<const S*>(p.scale);
-  const int64_t step = p.layout.kept.rank ? p.layout.kept.x[0] : 0;
-  Group<S> group;
-  for (int64_t i = begin; i < end && i < begin + kMost; ++i) {
-    group.total[i - begin] = sum_of<kLength>(stage, i * step);
-  }
-  for (; begin < end; begin += kMost) {
-    const int64_t left = end - begin;
-    group.count = int(left < kMost ? left : kMost);
-    group.find_roots(p, begin);
-    for (int64_t i = 0; i < group.count; ++i) {
-      const int64_t row = (begin + i) * step;
-      if (i + kMost < left) group.total[i] = sum_of<kLength>(stage, row + kMost * step);
-      T* const no_sum = nullptr;
-      finish_runs<true, false, Store, 1>(stage, no_sum, &row, kLength, 0, group.high + i,
-                                         group.low + i, scale, 1, false);
-    }
-  }
-}
-
 // Rows that are computed in S and not kept in T lie in a ring from one pass to the next where a
 // group of them fits and has no gaps: else pass 2 computes them once more.
 template <class T, class S, class Sum, class Finish>
@@ -212,23 +168,6 @@ template <class T, class S, class Sum, class Finish>
   run_rows<Full>(stage, p, begin, end, sum_run, finish_run);
 }
 
-// Whether rows are of one of these lengths, and then done.
-template <class Store, int... kLengths, class T, class S>
-bool run_heads(const Stage<T, S>& stage, const Problem& p, int64_t begin, int64_t end) {
-  const bool done = ((p.layout.inner == kLengths &&
-                      (run_heads_of<Store, kLengths>(stage, p, begin, end), true)) ||
-                     ...);
-  if (done && __is_same(Store, Streamed)) end_streaming();
-  return done;
-}
-
-// One scale for all rows, each of one run and as far from the next.
-bool has_heads(const Problem& p) {
-  const Layout& layout = p.layout;
-  const bool alike = layout.kept.rank == 0 || (layout.kept.rank == 1 && layout.kept.scale[0] == 0);
-  return alike && p.scale && layout.inner_scale && layout.reduced.count == 1;
-}
-
 }  // namespace
 
 template <class T, class S>
@@ -237,10 +176,12 @@ void rows(const Problem& p, int64_t begin, int64_t end) {
   choose(stage, [&](auto choice) {
     using C = decltype(choice);
     const auto sum = sum_run<C::kForm, T, S>;
-    if constexpr (C::kSimple && C::kForm == Form::kPlain && __is_same(S, float) && sizeof(T) <= 4) {
-      if (has_heads(p) && (streams<T>(p) ? run_heads<Streamed, 64, 128>(stage, p, begin, end)
-                                         : run_heads<Full, 64, 128, 256>(stage, p, begin, end))) {
-        return;
+    if constexpr (C::kSimple && C::kForm != Form::kPreGated && __is_same(S, float) &&
+                  kVectorBytes >= 32) {
+      if (!streams<T>(p)) {
+        begin = run_ahead<C::kForm, Full>(stage, p, begin, end);
+      } else if constexpr (C::kForm == Form::kPlain) {
+        begin = run_ahead<C::kForm, Streamed>(stage, p, begin, end);
       }
     }
     if constexpr (C::kSimple) {

@@ -45,6 +45,20 @@ template <class D>
   }
 }
 
+// The total of one vector of doubles, in the same order.
+template <class D>
+[[gnu::always_inline]] inline double folded(D sum) {
+  if constexpr (sizeof(D) == 64) {
+    return folded(__builtin_shufflevector(sum, sum, 0, 1, 2, 3) +
+                  __builtin_shufflevector(sum, sum, 4, 5, 6, 7));
+  } else if constexpr (sizeof(D) == 32) {
+    return folded(__builtin_shufflevector(sum, sum, 0, 1) +
+                  __builtin_shufflevector(sum, sum, 2, 3));
+  } else {
+    return sum[0] + sum[1];
+  }
+}
+
 template <class S>
 class Total {
  public:
@@ -88,13 +102,7 @@ class Total {
   }
 
   // The total of one row, added in the same order.
-  [[gnu::always_inline]] double value() const {
-    double part[8];
-#pragma GCC unroll 4
-    for (int q = 0; q < kParts; ++q) store_raw(part + q * kWidth<double>, part_[q]);
-    return ((part[0] + part[4]) + (part[2] + part[6])) +
-           ((part[1] + part[5]) + (part[3] + part[7]));
-  }
+  [[gnu::always_inline]] double value() const { return folded(halved()); }
 
  private:
   static constexpr int kParts = 8 / kWidth<double>;

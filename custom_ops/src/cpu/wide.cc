@@ -78,7 +78,7 @@ void finish_rows(const Stage<T, S>& stage, const Problem& p, int64_t begin, int6
     for (int64_t c = 0; c < chunks; ++c) sum += sums[c];
     sums += chunks;
     S high, low;
-    reciprocal_of_root(p.settings, sum / double(p.layout.averaged), &high, &low);
+    reciprocal_of_root(p.settings, mean_of<S>(sum, double(p.layout.averaged)), &high, &low);
     if (p.inverse && first == 0) p.inverse[index] = float(high);
     finish(stage, p, Cursor(p.layout.kept, index), range_of(p.layout, first, last), high, low);
   });

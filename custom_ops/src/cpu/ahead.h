@@ -1,0 +1,191 @@
+// Pass 1 of some rows beside pass 2 of others. Stores wait until everything before them is done: a
+// root and a quotient right before pass 2 would stop them for a hundred cycles a row. And memory is
+// read while it is written.
+#pragma once
+
+#include "run.h"
+
+namespace rmsnorm::RMSNORM_ISA {
+
+// The square sum of a row whose length the compiler knows.
+template <Form F, int kLength, class T, class S>
+[[gnu::always_inline]] inline Total<S> sum_of(const Stage<T, S>& stage, int64_t at) {
+  Total<S> total;
+  total.clear();
+  if constexpr (kLength % kLanes<S> == 0) {
+    add_run<F>(stage, at, kLength, total);
+  } else {
+    static_assert(kLength < kLanes<S>, "less than one step");
+    V<S> lane[kVectors] = {};
+    add_rest<F>(stage, at, at + kLength, lane);
+    total.add(lane);
+  }
+  return total;
+}
+
+// The way from sums to what rows are multiplied by, in steps that stand between the passes of other
+// rows.
+constexpr int kSteps = 4;
+
+template <int kRows, class S>
+class Roots {
+ public:
+  [[gnu::always_inline]] void step(int which, const Settings& settings, const Total<S>* total,
+                                   double averaged, S* high, S* low) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kVectorsOfRows; ++i) {
+      constexpr int width = kWidth<double>;
+      V<double>& value = value_[i];
+      if (which == 0) {
+        if constexpr (kRows == 1) {
+          value = broadcast(total->value());
+        } else {
+          value = Total<S>::values(total + i * width);
+        }
+      }
+      if (which == 1) value = root_of(settings, mean_of<S>(value, averaged));
+      if (which == 2) value = 1.0 / value;
+      if (which == 3) store_split(value, high + i * width, low + i * width);
+      value = in_register(value);
+    }
+  }
+
+ private:
+  static constexpr int kVectorsOfRows = (kRows + kWidth<double> - 1) / kWidth<double>;
+  V<double> value_[kVectorsOfRows];
+};
+
+// Rows of one head each, as norms of queries and keys have. Pass 1 runs two groups ahead of pass 2,
+// and the roots of the group between are found meanwhile.
+template <Form F, class Store, int kLength, class T, class S>
+[[gnu::noinline]] int64_t run_heads(const Stage<T, S>& shared, const Problem& p, int64_t begin,
+                                    int64_t end) {
+  // Further ahead, rows leave L1 before pass 2, or wait in it for stores (up to 1.2 x).
+  constexpr int kMostBytes = __is_same(Store, Streamed) ? 128 : 512;
+  constexpr int kRows = kLength * int(sizeof(T)) <= kMostBytes ? 8 : 4;
+  using Chain = Roots<kRows, S>;
+  const Stage<T, S> stage = shared;
+  const S* const scale = static_cast<const S*>(p.scale);
+  const Settings settings = p.settings;
+  const int64_t last = begin + (end - begin) / kRows * kRows;
+  constexpr int kPlaces = kRows < kWidth<double> ? kWidth<double> : kRows;
+  Total<S> total[kPlaces];
+  for (int i = kRows; i < kPlaces; ++i) total[i].clear();
+  S high[2][kPlaces], low[2][kPlaces];
+  Chain chain;
+  const auto sum_group = [&](int64_t at) {
+#pragma GCC unroll 1
+    for (int i = 0; i < kRows; ++i) total[i] = sum_of<F, kLength>(stage, (at + i) * kLength);
+  };
+  if (begin < last) {
+    sum_group(begin);
+    for (int k = 0; k < kSteps; ++k) chain.step(k, settings, total, kLength, high[0], low[0]);
+  }
+  if (begin + kRows < last) sum_group(begin + kRows);
+  int side = 0;
+  const auto finish_group = [&](auto more) __attribute__((always_inline)) {
+    const S *const highs = high[side], *const lows = low[side];
+    side = 1 - side;
+    for (int i = 0; p.inverse && i < kRows; ++i) p.inverse[begin + i] = float(highs[i]);
+    const int64_t first = in_register(begin * kLength);
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) {
+      const int64_t row = first + i * kLength;
+      constexpr int kApart = kRows / kSteps;
+      if (i % kApart == 0) chain.step(i / kApart, settings, total, kLength, high[side], low[side]);
+      if constexpr (decltype(more)::kCount) {
+        total[i] = sum_of<F, kLength>(stage, row + 2 * kRows * kLength);
+      }
+      T* const no_sum = nullptr;
+      finish_runs<true, false, Store, 1>(stage, no_sum, &row, kLength, 0, highs + i, lows + i,
+                                         scale, 1, false);
+    }
+    begin += kRows;
+  };
+  while (begin + 2 * kRows < last) finish_group(Vectors<1>{});
+  while (begin < last) finish_group(Vectors<0>{});
+  return last;
+}
+
+// Rows of a few whole blocks. Pass 1 runs a row and a block ahead of pass 2, in turns of one block
+// each, and the root is found while the last block of the row before is finished.
+constexpr int64_t kMostBlockBytes = 8 * 1024;  // wider rows leave L1 before pass 2
+template <Form F, class T, class S>
+[[gnu::noinline]] void run_blocks(const Stage<T, S>& shared, const Problem& p, int64_t begin,
+                                  int64_t end) {
+  constexpr int64_t kBlock = int64_t(kLanes<S>) * kStepsPerBlock;
+  const S* const scale = static_cast<const S*>(p.scale);
+  const int64_t length = p.layout.inner;
+  const Settings settings = p.settings;
+  const double averaged = double(length);
+  Total<S> total;
+  S high[kWidth<double>], low[kWidth<double>];
+  Roots<1, S> chain;
+  const Stage<T, S> stage = shared;
+  const auto add = [&](int64_t row, int64_t from) __attribute__((always_inline)) {
+    add_run<F>(stage, row * length + from, kBlock, total);
+  };
+  const auto find = [&](int step) __attribute__((always_inline)) {
+    chain.step(step, settings, &total, averaged, high, low);
+  };
+  const auto finish = [&](int64_t from) __attribute__((always_inline)) {
+    T* const no_sum = nullptr;
+    const int64_t at = begin * length + from;
+    finish_runs<true, false, Full, 1>(stage, no_sum, &at, kBlock, 0, high, low, scale + from, 1,
+                                      false);
+  };
+  total.clear();
+  for (int64_t from = 0; from < length; from += kBlock) add(begin, from);
+  for (int k = 0; k < kSteps; ++k) find(k);
+  total.clear();
+  if (begin + 1 < end) add(begin + 1, 0);
+  for (; begin < end; ++begin) {
+    if (p.inverse) p.inverse[begin] = float(high[0]);
+    for (int64_t from = 0; from < length; from += kBlock) {
+      const bool last = from + kBlock == length;
+      if (last) {
+        find(0);
+        find(1);
+        total.clear();
+      }
+      finish(from);
+      const int64_t next = begin + (last ? 2 : 1);
+      if (next < end) add(next, last ? 0 : from + kBlock);
+    }
+    find(2);
+    find(3);
+  }
+}
+
+// Rows of one run, without gaps, that share their scale.
+inline bool is_dense(const Problem& p) {
+  const Layout& layout = p.layout;
+  const Walk& kept = layout.kept;
+  return layout.reduced.count == 1 && kept.rank == 1 && kept.x[0] == layout.inner && p.scale &&
+         kept.scale[0] == 0 && layout.inner_scale;
+}
+
+// Rows for which pass 1 runs ahead; the first that is left to others. They are those for which it
+// was measured to be faster, with vectors of 32 bytes and more: narrow ones 1.1-1.7 x, blocks
+// 1.05-1.7 x where memory is read.
+template <Form F, class Store, class T, class S>
+int64_t run_ahead(const Stage<T, S>& stage, const Problem& p, int64_t begin, int64_t end) {
+  const int64_t length = p.layout.inner;
+  constexpr bool streamed = __is_same(Store, Streamed);
+  if (!is_dense(p)) return begin;
+  if (length == 64) return run_heads<F, Store, 64>(stage, p, begin, end);
+  if (length == 128) return run_heads<F, Store, 128>(stage, p, begin, end);
+  if constexpr (!(streamed && sizeof(T) == 4)) {
+    if (length == 256) return run_heads<F, Store, 256>(stage, p, begin, end);
+  }
+  if constexpr (!streamed && (F == Form::kSkip || sizeof(T) == 4)) {
+    const bool whole = length % (kLanes<S> * kStepsPerBlock) == 0;
+    if (whole && length * int64_t(sizeof(T)) <= kMostBlockBytes && begin < end) {
+      run_blocks<F>(stage, p, begin, end);
+      return end;
+    }
+  }
+  return begin;
+}
+
+}  // namespace rmsnorm::RMSNORM_ISA
