@@ -17,14 +17,15 @@ import onnx_ir as ir
 
 from rmsnorm_onnx import function, reference, runtime, spec
 from rmsnorm_onnx.errors import CannotRun
+from rmsnorm_onnx.parity.captured import Captured, capture
 from rmsnorm_onnx.parity.operator import NormNode, norm_nodes, seen_after, seen_before
 from rmsnorm_onnx.parity.oracle import consult
 from rmsnorm_onnx.parity.readings import bound_of_operator, bound_of_subgraph, reading, worst_element
 from rmsnorm_onnx.parity.records import BODY, KERNEL, SUBGRAPH, NodeParity
 from rmsnorm_onnx.parity.runs import Options
+from rmsnorm_onnx.parity.scopes import Scopes, paths
 
 Array = npt.NDArray[Any]
-Outputs = Mapping[str, Array]
 
 
 def check_nodes(
@@ -44,75 +45,52 @@ def check_nodes(
             and missing.
     """
     typed = runtime.typed_copy(fused.model, inline_ours=False)
-    nodes = list(norm_nodes(typed))
-    if not nodes:
+    norms = list(norm_nodes(typed))
+    if not norms:
         return (), ("the fused model has no norm node",)
     before = runtime.typed_copy(original.model, inline_ours=False)
-    known = {str(value.name) for node in runtime.nodes_of(before) for value in node.outputs}
-    known |= {str(value.name) for value in before.graph.inputs}
-    wanted = [value for norm in nodes for value in (*norm.inputs, norm.y, norm.sum) if value is not None]
-    wanted += [seen_before(value, known) for norm in nodes for value in norm.inputs]
-    shown, names = runtime.with_values(typed, [str(value.name) for value in wanted])
-    run = runtime.run_side(
-        runtime.LoadedModel(shown, None, fused.name, fused.sha256),
-        feeds,
-        library=options.library,
-        threads=options.threads,
-        optimization=options.optimization,
-        reference=not options.library,
-    )
-    check = _Check(_Captured(run.outputs, names, feeds), typed, before, known, options)
-    records, unseen, idle = [], [], []
-    for norm in nodes:
-        y = check.captured.of(norm.y)
-        if y is None:
-            unseen.append(_label(norm))
-        elif y.size == 0:
-            idle.append(_label(norm))
+    scopes, places = Scopes(before), dict(paths(typed.graph))
+    known = [scopes.known_at(places[norm.graph]) for norm in norms]
+    check = _Check(typed, before, options)
+    records: list[NodeParity] = []
+    missing: dict[str, list[str]] = {}
+    seen = capture(fused, typed, list(map(_around, norms, known)), feeds, options)
+    for norm, names, times in zip(norms, known, seen, strict=True):
+        if isinstance(times, str):
+            missing.setdefault(f"were not looked at, {times}", []).append(_label(norm))
+        elif not times:
+            missing.setdefault("did not run", []).append(_label(norm))
         else:
-            records.append(check(norm, inputs_name))
+            records += [check(norm, names, captured, inputs_name) for captured in times]
     notes = [
-        f"{len(found)} norm nodes {what}: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}"
-        for what, found in (("in the body of a Loop or Scan were not looked at", unseen), ("did not run", idle))
-        if found
+        f"{len(found)} norm nodes {why}: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}"
+        for why, found in missing.items()
     ]
     return tuple(records), tuple(notes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Captured:
-    outputs: Outputs
-    names: Mapping[str, str]
-    feeds: Mapping[str, Array]
-
-    def of(self, value: ir.Value) -> Array | None:
-        """What the value held when the model ran; constants and the model's own inputs included."""
-        if value.producer() is None:
-            if str(value.name) in self.feeds:
-                return self.feeds[str(value.name)]
-            return None if value.const_value is None else value.const_value.numpy()
-        name = self.names.get(str(value.name))
-        return None if name is None else self.outputs[name]
+def _around(norm: NormNode, known: Collection[str]) -> list[ir.Value]:
+    """The values to capture for ``norm``, its result first."""
+    values = [norm.y, norm.sum, *norm.inputs, *(seen_before(value, known) for value in norm.inputs)]
+    return list(dict.fromkeys(value for value in values if value is not None))
 
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    captured: _Captured
     fused: ir.Model
     original: ir.Model
-    known: Collection[str]
     options: Options
 
-    def __call__(self, norm: NormNode, inputs_name: str) -> NodeParity:
-        given = {str(value.name): self._given(value) for value in norm.inputs}
-        inputs = [given[str(value.name)] for value in norm.inputs]
+    def __call__(
+        self, norm: NormNode, known: Mapping[str, ir.Value], captured: Captured, inputs_name: str
+    ) -> NodeParity:
+        inputs = [captured.of(value) for value in norm.inputs]
         attributes = norm.attributes(inputs[0].ndim)
         oracle = consult(norm.op, inputs, attributes)
-        names = [str(value.name) for value in (norm.y, norm.sum) if value is not None]
         results: dict[str, list[Array] | str] = {}
-        part, results[SUBGRAPH] = self._by_subgraph(norm, [oracle.faithful.shape] * len(names))
-        results[BODY] = self._by_body(norm, given, names)
-        results[KERNEL] = self._by_kernel(norm)
+        part, results[SUBGRAPH] = self._by_subgraph(norm, known, captured, oracle.faithful.shape)
+        results[BODY] = self._by_body(norm, captured)
+        results[KERNEL] = self._by_kernel(norm, captured)
         short = norm.is_ours and attributes.stash_type is spec.DType.FLOAT
         bounds = {
             SUBGRAPH: None if part is None else bound_of_subgraph(part, oracle),
@@ -136,7 +114,7 @@ class _Check:
             inputs=inputs_name,
             node=_label(norm),
             op=norm.op.name,
-            output=names[0],
+            output=str(norm.y.name),
             dtype=str(oracle.faithful.dtype),
             shape=oracle.faithful.shape,
             width=oracle.width,
@@ -144,53 +122,55 @@ class _Check:
             readings=tuple(readings),
             worst=worst_element(results, oracle, bounds),
             detail="; ".join(details),
+            iterations=captured.iterations,
         )
 
-    def _given(self, value: ir.Value) -> Array:
-        array = self.captured.of(value)
-        if array is None:
-            raise CannotRun(f"the value '{value.name}' that a norm reads could not be captured")
-        return array
-
-    def _by_subgraph(self, norm: NormNode, shapes: list[tuple[int, ...]]) -> tuple[ir.Model | None, list[Array] | str]:
+    def _by_subgraph(
+        self, norm: NormNode, known: Mapping[str, ir.Value], captured: Captured, shape: tuple[int, ...]
+    ) -> tuple[ir.Model | None, list[Array] | str]:
         """What the original has between the values that both models have, and its results."""
-        begin = [seen_before(value, self.known) for value in norm.inputs]
-        end = [seen_after(value, self.known) for value in (norm.y, norm.sum) if value is not None]
-        names = [str(value.name) for value in end]
+        begin = [seen_before(value, known) for value in norm.inputs]
+        end = [str(seen_after(value, known).name) for value in _results(norm)]
         part = None
         try:
-            given = {str(value.name): self._given(value) for value in begin if str(value.name) in self.known}
-            part = runtime.between(self.original, given, names, self.captured.feeds)
-            results = self._run(part, given, names)
-            return part, [array.reshape(shape) for array, shape in zip(results, shapes, strict=True)]
+            if missing := [name for name in end if name not in known]:
+                raise CannotRun(f"the original has no value called {', '.join(missing)}")
+            given = {str(value.name): captured.of(value) for value in begin if str(value.name) in known}
+            part = runtime.between(self.original, given, [known[name] for name in end], captured.feeds)
+            return part, [array.reshape(shape) for array in _run(part, {**captured.feeds, **given}, end)]
         except (CannotRun, ValueError) as error:  # ValueError: arrays of other sizes
             return part, str(error)
 
-    def _by_body(self, norm: NormNode, given: Mapping[str, Array], names: list[str]) -> list[Array] | str:
+    def _by_body(self, norm: NormNode, captured: Captured) -> list[Array] | str:
         if not norm.is_ours:
             return f"{norm.node.op_type} has no body in the model"
+        given = {str(value.name): captured.of(value) for value in norm.inputs}
         try:
-            alone = runtime.between(self.fused, given, names)
+            alone = runtime.between(self.fused, given, _results(norm))
             if norm.node.op_identifier() not in alone.functions:
                 opset = alone.graph.opset_imports.get("", spec.MINIMUM_OPSET)
                 body = ir.serde.deserialize_function(function.function_proto(norm.op.name, function.Form(opset)))
                 alone.functions[body.identifier()] = body
-            return self._run(alone, given, names)
+            return _run(alone, given, [str(value.name) for value in _results(norm)])
         except CannotRun as error:
             return str(error)
 
-    def _by_kernel(self, norm: NormNode) -> list[Array] | str:
+    def _by_kernel(self, norm: NormNode, captured: Captured) -> list[Array] | str:
         if norm.is_ours and not self.options.library:
             return "run without the library"
-        return [self._given(value) for value in (norm.y, norm.sum) if value is not None]
+        return [captured.of(value) for value in _results(norm)]
 
-    def _run(self, part: ir.Model, given: Mapping[str, Array], names: list[str]) -> list[Array]:
-        arrays = {**self.captured.feeds, **given}
-        feeds = {str(value.name): arrays[str(value.name)] for value in part.graph.inputs}
-        run = runtime.run_side(
-            runtime.LoadedModel(part, None, "part", ""), feeds, library=False, threads=1, optimization="disable"
-        )
-        return [run.outputs[name] for name in names]
+
+def _run(part: ir.Model, arrays: Mapping[str, Array], names: list[str]) -> list[Array]:
+    feeds = {str(value.name): arrays[str(value.name)] for value in part.graph.inputs}
+    run = runtime.run_side(
+        runtime.LoadedModel(part, None, "part", ""), feeds, library=False, threads=1, optimization="disable"
+    )
+    return [run.outputs[name] for name in names]
+
+
+def _results(norm: NormNode) -> list[ir.Value]:
+    return [value for value in (norm.y, norm.sum) if value is not None]
 
 
 def _label(norm: NormNode) -> str:

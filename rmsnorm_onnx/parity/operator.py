@@ -57,6 +57,13 @@ class NormNode:
     sum: ir.Value | None
 
     @property
+    def graph(self) -> ir.Graph:
+        """The main graph, a branch or a body."""
+        graph = self.node.graph
+        assert isinstance(graph, ir.Graph)
+        return graph
+
+    @property
     def is_ours(self) -> bool:
         """Whether the library, and not onnxruntime, has its kernel."""
         return self.node.domain == spec.DOMAIN

@@ -16,7 +16,7 @@ from rmsnorm_onnx.parity.records import (
     Verdict,
     Worst,
 )
-from rmsnorm_onnx.parity.tables import charts, detail_tables, node_table, number, output_table
+from rmsnorm_onnx.parity.tables import charts, detail_tables, label, node_table, number, output_table
 from rmsnorm_onnx.report import Case, Report, Status
 
 #: Worst elements told in words, and names listed in a sentence.
@@ -64,15 +64,20 @@ def _status(ok: bool) -> Status:
 
 
 def _verdict(result: ParityReport) -> str:
-    outputs, nodes = len(result.outputs), len(result.nodes)
+    outputs, nodes = len(result.outputs), _nodes(result.nodes)
     wrong = [output for output in result.outputs if not output.verdict.ok]
-    wrong_nodes = sum(not node.ok for node in result.nodes)
+    wrong_nodes = _nodes([node for node in result.nodes if not node.ok])
     sets = f" on {len(result.sets)} sets of inputs" if len(result.sets) > 1 else ""
     if result.ok:
         return f"equal: {outputs} of {outputs} outputs{sets}" + (f", {nodes} of {nodes} nodes" if nodes else "")
     parts = [f"{len(wrong)} of {outputs} outputs{sets} differ"] if wrong else []
     parts += [f"{wrong_nodes} of {nodes} nodes are out of their bound"] if wrong_nodes else []
     return "; ".join((f"NOT equal: {', '.join(parts)}", *_answers(wrong)))
+
+
+def _nodes(records: Sequence[NodeParity]) -> int:
+    """How many nodes, on each set of inputs; one in a loop has a record for each iteration that was looked at."""
+    return len({(record.inputs, record.node, record.output) for record in records})
 
 
 def _answers(wrong: list[OutputParity]) -> list[str]:
@@ -112,7 +117,7 @@ def _facts(result: ParityReport) -> Iterable[tuple[str, str]]:
             yield "note", f"{side}: {reason}"
     for note in dict.fromkeys(note for one in sets for note in one.notes):
         yield "note", note
-    odd = dict.fromkeys(f"{node.output}: {node.detail}" for node in result.nodes if node.ok and node.detail)
+    odd = dict.fromkeys(f"{label(node)}: {node.detail}" for node in result.nodes if node.ok and node.detail)
     if odd:
         yield "note", _few(list(odd))
     worst = max((o for o in result.outputs if o.worst), key=lambda o: o.worst[0].share, default=None)
@@ -148,7 +153,7 @@ def _repeat(result: ParityReport) -> Iterable[tuple[str, str]]:
 def _cases(result: ParityReport, outputs: Sequence[OutputParity], nodes: Sequence[NodeParity]) -> tuple[Case, ...]:
     return (
         *(Case(o.name, _status(o.verdict.ok), _output_message(o), f"outputs, {o.inputs}") for o in outputs),
-        *(Case(f"{n.op} {n.output}", _status(n.ok), _node_message(n), f"nodes, {n.inputs}") for n in nodes),
+        *(Case(f"{n.op} {label(n)}", _status(n.ok), _node_message(n), f"nodes, {n.inputs}") for n in nodes),
         *(Case(m.node, Status.SKIPPED, f"{m.reason}: {m.detail}", "near misses") for m in result.near_misses),
     )
 

@@ -155,6 +155,7 @@ class NodeParity:
         worst: worst element of the kernel, else of the body; expected is the original subgraph's value if that ran,
             else the oracle's.
         detail: what is out of bounds, in words; empty for a yes.
+        iterations: number of the iteration, the first or last that ran it, of each loop around it, outermost first.
     """
 
     inputs: str
@@ -168,6 +169,7 @@ class NodeParity:
     readings: tuple[Reading, ...]
     worst: Worst | None = None
     detail: str = ""
+    iterations: tuple[int, ...] = ()
 
     @property
     def ok(self) -> bool:

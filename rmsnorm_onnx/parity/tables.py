@@ -33,6 +33,12 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{float(text):,.0f}" if digits < 4 and 10**digits <= abs(value) < 1e7 else text
 
 
+def label(node: NodeParity) -> str:
+    """What a node gives, and in which iteration of the loops around it."""
+    numbers = ", ".join(map(str, node.iterations))
+    return f"{node.output} (iteration {numbers})" if numbers else node.output
+
+
 def output_table(outputs: Sequence[OutputParity], *, several: bool) -> Table:
     """One line per output and set of inputs, narrow enough for a terminal."""
     columns: list[_Column[OutputParity]] = [
@@ -117,7 +123,7 @@ def detail_tables(
             "Fused nodes alone, on the inputs that they get in the model",
             [
                 ("operator", lambda p: p[0].op),
-                ("gives", lambda p: p[0].output),
+                ("gives", lambda p: label(p[0])),
                 ("inputs", lambda p: p[0].inputs),
                 ("type and shape", lambda p: _type(p[0].dtype, p[0].shape)),
                 ("width", lambda p: str(p[0].width)),

@@ -13,7 +13,7 @@ from rmsnorm_onnx.runtime.ranges import Range
 from rmsnorm_onnx.runtime.session import CPU, Optimization, make_session, session_options, why_not_loaded
 from rmsnorm_onnx.runtime.sides import SideRun, SideRunner, run_side
 from rmsnorm_onnx.runtime.steps import Step, common_steps, cut, with_results
-from rmsnorm_onnx.runtime.types import FLOATS, nodes_of, typed_copy
+from rmsnorm_onnx.runtime.types import FLOATS, nodes_of, typed_copy, values_of
 from rmsnorm_onnx.runtime.widen import widen_to_float64
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "run_side",
     "session_options",
     "typed_copy",
+    "values_of",
     "why_not_loaded",
     "widen_to_float64",
     "with_results",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,34 +11,34 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from rmsnorm_onnx.errors import CannotRun
-from rmsnorm_onnx.runtime.types import nodes_of
 
 Array = npt.NDArray[Any]
 
 
 def between(
-    model: ir.Model, given: Mapping[str, Array], outputs: list[str], feeds: Mapping[str, Array] | None = None
+    model: ir.Model,
+    given: Mapping[str, Array],
+    outputs: Sequence[ir.Value],
+    feeds: Mapping[str, Array] | None = None,
 ) -> ir.Model:
     """The nodes that compute ``outputs`` from ``given`` and constants, as a model.
 
     Args:
         model: functions inlined; not changed.
         given: arrays of the values where the part begins; they give its inputs their types and shapes.
-        outputs: names of values of one graph, the main one or a branch.
+        outputs: what nodes of one graph of the model give, the main one, a branch or a body.
         feeds: what the model's own inputs hold; they are read for their shapes only.
 
     Returns:
         The model, whose inputs are those of ``given`` that are read.
 
     Raises:
-        CannotRun: there are no such values, or they also depend on something else that is not constant.
+        CannotRun: they also depend on something else that is not constant.
     """
-    made = {str(value.name): value for node in nodes_of(model) for value in node.outputs if value.name}
-    missing = [name for name in outputs if name not in made]
-    if missing:
-        raise CannotRun(f"the model has no value called {', '.join(missing)}")
     feeds = feeds or {}
-    nodes, constants, read = _walk([made[name] for name in outputs], given, feeds)
+    nodes, constants, read = _walk(list(outputs), given, feeds)
+    # Values of different scopes may have one name, and only what goes in and comes out must keep it.
+    names = _Names({str(value.name) for value in (*read, *outputs)})
     values: dict[ir.Value, ir.Value] = {}
     for value in read:
         name = str(value.name)
@@ -46,11 +47,12 @@ def between(
         values[value] = ir.Value(name=value.name, type=kind, shape=ir.Shape(array.shape))
     inputs = list(values.values())
     initializers = []
-    for number, value in enumerate(constants):
+    for value in constants:
         tensor = value.const_value
         assert tensor is not None
-        # Constants of different scopes may have one name.
-        copy = ir.Value(name=f"constant_{number}", type=value.type, shape=value.shape, const_value=tensor)
+        # A tensor takes the name of its value, and this one is the model's.
+        held = ir.LazyTensor(partial(_same, tensor), tensor.dtype, ir.Shape(tensor.shape.numpy()))
+        copy = ir.Value(name=names.new(value), type=value.type, shape=value.shape, const_value=held)
         values[value] = copy
         initializers.append(copy)
     copies: list[ir.Node] = []
@@ -64,19 +66,36 @@ def between(
             num_outputs=len(node.outputs),
             name=node.name,
         )
-        for position, (value, new) in enumerate(zip(node.outputs, copy_of_node.outputs, strict=True)):
-            new.name, new.type = value.name or f"left_out_{len(copies)}_{position}", value.type
+        for value, new in zip(node.outputs, copy_of_node.outputs, strict=True):
+            new.name, new.type = str(value.name) if value in outputs else names.new(value), value.type
             values[value] = new
         copies.append(copy_of_node)
     graph = ir.Graph(
         inputs,
-        [values[made[name]] for name in outputs],
+        [values[value] for value in outputs],
         nodes=copies,
         initializers=initializers,
         opset_imports=dict(model.graph.opset_imports),
         name="part",
     )
     return ir.Model(graph, ir_version=model.ir_version, functions=list(model.functions.values()))
+
+
+class _Names:
+    def __init__(self, taken: set[str]) -> None:
+        self._taken = taken
+
+    def new(self, value: ir.Value) -> str:
+        """The name of ``value``, longer where it is taken."""
+        name = value.name or "left_out"
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        return name
+
+
+def _same(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    return tensor
 
 
 def _walk(

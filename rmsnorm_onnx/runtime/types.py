@@ -68,6 +68,15 @@ def nodes_of(model: ir.Model) -> list[ir.Node]:
     return list(ir.traversal.RecursiveGraphIterator(model.graph))
 
 
+def values_of(model: ir.Model) -> Iterator[ir.Value]:
+    """What nodes give and what bodies of loops take, in order."""
+    for node in nodes_of(model):
+        yield from node.outputs
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from attribute.as_graph().inputs
+
+
 def opset_of(model: ir.Model) -> int:
     """The model's version of the default domain."""
     return model.graph.opset_imports.get("", onnx.defs.onnx_opset_version())
