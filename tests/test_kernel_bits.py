@@ -82,6 +82,26 @@ def test_bits_do_not_depend_on_streaming(isa, dtype, form, shape):
 
 @isas
 @types
+@pytest.mark.parametrize("form", ["plain", "skip"])
+@pytest.mark.parametrize("shape", [(41, 64), (27, 128), (21, 256), (6, 512), (5, 768), (4, 2048), (3, 4096)], ids=str)
+def test_bits_of_a_row_do_not_depend_on_the_rows_behind_it(isa, dtype, form, shape):
+    """Pass 1 of rows of these widths runs ahead of pass 2, across rows: alone, in pairs, in place, streamed."""
+    norm = Norm(form, isa=isa, split=1, streaming=0)
+    given = (samples(shape, dtype), None if form == "plain" else seconds(shape, dtype), scales(shape[1:]))
+    alone, total = run(norm, *given)
+    bound = reference.bound(OPS[form], shape[1], given[0].dtype, attributes(norm), additions=16)
+    # Of the sum as it was rounded.
+    wanted = exact(norm, *((given[0], None) if total is None else (total, np.zeros_like(total))), given[2])
+    assert reference.ulps(alone, wanted, given[0].dtype).max() <= bound.ulps
+    changes = ({"split": 0}, {"split": 19}, {"split": 0, "in_place": True}, {"split": 0, "streaming": 1})
+    for change in (*changes, {"split": 0, "want_sum": False}):
+        got, got_total = run(dataclasses.replace(norm, **change), *given)
+        assert same_bits(got, alone)
+        assert total is None or got_total is None or same_bits(got_total, total)
+
+
+@isas
+@types
 @pytest.mark.parametrize("form", abi.FORMS)
 @pytest.mark.parametrize("shape", [(3, 70, 64), (5, 33, 1600), (8, 48, 8), (3, 64, 7)], ids=str)
 def test_bits_of_columns_do_not_depend_on_streaming(isa, dtype, form, shape):

@@ -119,11 +119,12 @@ def test_default_epsilon_and_axis():
 
 @pytest.mark.parametrize("form", ["skip", "bias", "short", "short-bias"])
 @pytest.mark.parametrize("dtype", [DType.FLOAT, DType.FLOAT16, DType.BFLOAT16], ids=str)
-def test_residual_form(dtype, form):
+@pytest.mark.parametrize("width", [128, 200, 512])
+def test_residual_form(dtype, form, width):
     """The sum of two or three, rounded once; the norm of the rounded sum; its root."""
-    x, scale = values((3, 40, 200), dtype), values(200, dtype, 1)
-    skip = values((40, 200) if form.startswith("short") else x.shape, dtype, 2)
-    bias = values(200, dtype, 3)
+    x, scale = values((3, 40, width), dtype), values(width, dtype, 1)
+    skip = values((40, width) if form.startswith("short") else x.shape, dtype, 2)
+    bias = values(width, dtype, 3)
     inputs = {"x": x, "z": skip, "s": scale} | ({"b": bias} if form.endswith("bias") else {})
     outputs = {"y": dtype, "m": None, "i": DType.FLOAT, "t": dtype}
     y, inverse, total = run(SKIP, inputs, outputs, epsilon=1e-5, threads=2)
@@ -133,6 +134,7 @@ def test_residual_form(dtype, form):
     same = run(SIMPLIFIED, {"x": wanted, "s": scale}, {"y": dtype, "i": DType.FLOAT}, epsilon=1e-5)
     assert y.tobytes() == same[0].tobytes()
     assert inverse.tobytes() == same[1].tobytes()
+    np.testing.assert_allclose(inverse, inverse_root(wanted, -1, 1e-5), rtol=2**-22)
     assert run(SKIP, inputs, {"y": dtype}, epsilon=1e-5)[0].tobytes() == y.tobytes()
 
 
