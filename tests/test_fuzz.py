@@ -1,66 +1,24 @@
-"""What fuzzing found, each as the smallest model that showed it; and the fuzzers themselves, for a moment.
+"""What fuzzing found, each as the smallest model that showed it.
 
-``make fuzz`` runs them for longer, ``tests/fuzz`` says how to repeat what they find.
+``make fuzz`` runs the fuzzers, ``tests/fuzz`` says how to repeat what they find.
 """
 
 from __future__ import annotations
 
-import os
 import resource
-import signal
 import time
 
 import kernels_abi as abi
 import numpy as np
 import onnx
 import pytest
-from fuzz import isolate, kernels, models
+from fuzz.plain import FLOAT, HELD, INT64, fused, model, norm, plain, value
 from norm_models import one_norm, session
-from onnx import TensorProto, helper, numpy_helper
-from zoo import CASES
+from onnx import TensorProto, helper
 
 import rmsnorm_onnx
 from rmsnorm_onnx import library, runtime, spec
 from rmsnorm_onnx.errors import InvalidInput
-
-FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
-
-
-def value(name, shape=(2, 3, 8), dtype=FLOAT):
-    return helper.make_tensor_value_info(name, dtype, shape)
-
-
-def model(nodes, inputs=(), held=(), outputs=None, opset=18, domains=()):
-    """A graph of x; ``held`` are its initializers by name."""
-    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in dict(held).items()]
-    given = [value("x"), *inputs]
-    graph = helper.make_graph(nodes, "graph", given, outputs or [value("y")], tensors)
-    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
-    return helper.make_model(graph, opset_imports=imports, ir_version=8)
-
-
-HELD = {"two": np.float32(2), "last": np.array([-1]), "eps": np.float32(1e-5), "s": np.ones(8, np.float32)}
-
-
-def norm(x="x", y="y", scale="s"):
-    """The nodes of one norm."""
-    node = helper.make_node
-    return [
-        node("Pow", [x, "two"], ["squares"], name="square"),
-        node("ReduceMean", ["squares", "last"], ["mean"], name="mean"),
-        node("Add", ["mean", "eps"], ["shifted"], name="shift"),
-        node("Sqrt", ["shifted"], ["root"], name="root"),
-        node("Div", [x, "root"], ["normalized"], name="divide"),
-        node("Mul", ["normalized", scale], [y], name="scale"),
-    ]
-
-
-def plain():
-    return model(norm(), held=HELD)
-
-
-def fused(proto, **options):
-    return rmsnorm_onnx.optimize(proto, **options).fused
 
 
 def _inputs(index, names):
@@ -107,6 +65,10 @@ def _version(number):
     return change
 
 
+def _nameless_devices(proto):
+    proto.graph.node[0].device_configurations.add()
+
+
 def _no_import(proto):
     proto.opset_import[0].domain = "y"
 
@@ -129,6 +91,7 @@ MALFORMED = {
     "got 1099511627776": _version(1 << 40),
     "got -1": _version(-1),
     "no opset of ONNX's own operators is imported": _no_import,
+    "a configuration of devices without a name": _nameless_devices,
 }
 
 
@@ -264,14 +227,21 @@ def test_an_unknown_operator_of_our_own_domain_has_no_body():
     assert [function.name for function in result.model.functions] == [spec.RMS.name]
 
 
-def test_a_second_run_changes_nothing():
-    """A reshaped scale of no stated type was given a shape, which cannot be written without one."""
-    proto = next(case for case in CASES if case.id == "grouped-computed-scale").build()
-    proto.graph.node[-1].input[:] = reversed(proto.graph.node[-1].input)
-    once = rmsnorm_onnx.optimize(proto)
-    again = rmsnorm_onnx.optimize(once.model)
-    assert once.fused
-    assert again.model.SerializeToString(deterministic=True) == once.model.SerializeToString(deterministic=True)
+def test_a_name_that_a_branch_reads_from_outside_and_then_gives_itself_is_refused():
+    nodes = norm("x", "y_then")
+    nodes.insert(0, helper.make_node("Abs", ["eps"], ["epsilon"]))
+    nodes[3].input[1] = "epsilon"
+    nodes[4].input[0] = nodes[3].output[0] = "eps"
+    branches = {
+        "then_branch": helper.make_graph(nodes, "then", [], [onnx.ValueInfoProto(name="y_then")]),
+        "else_branch": helper.make_graph(
+            [helper.make_node("Abs", ["x"], ["y_else"])], "else", [], [onnx.ValueInfoProto(name="y_else")]
+        ),
+    }
+    proto = model([helper.make_node("If", ["c"], ["y"], **branches)], [value("c", (), TensorProto.BOOL)], HELD)
+    for verb in (rmsnorm_onnx.optimize, rmsnorm_onnx.inspect):
+        with pytest.raises(InvalidInput, match="reads 'eps', which is given outside, and here only after it"):
+            verb(proto)
 
 
 def test_metadata_of_a_tensor_is_written_once():
@@ -324,77 +294,3 @@ def test_a_list_where_the_library_expects_a_number_is_refused(name, monkeypatch)
     monkeypatch.setattr(library, "get_library_path", abi.library_path)
     with pytest.raises(Exception, match=rf"expected attribute {name} of type \w+, got a list"):
         session(one_norm(spec.RMS.name, **{name: [0.5]}))
-
-
-# the fuzzers
-
-
-def _quiet(stage):
-    pass
-
-
-def test_models_of_the_fuzzer():
-    found = [(number, models.judge(number, _quiet)[1]) for number in range(40)]
-    assert not [(number, finding) for number, finding in found if finding is not None]
-
-
-def test_nodes_of_the_fuzzer(monkeypatch):
-    monkeypatch.setenv(kernels.LIBRARY, abi.library_path())
-    monkeypatch.setenv(spec.ISA_VARIABLE, abi.isas()[0])
-    monkeypatch.setattr(library, "get_library_path", library.get_library_path)
-    kernels.judge(-1, _quiet)
-    found = [(number, kernels.judge(number, _quiet)[1]) for number in range(60)]
-    assert not [(number, finding) for number, finding in found if finding is not None]
-
-
-def test_the_fuzzer_sees_a_wrong_fusion(monkeypatch):
-    """One with another epsilon, in a model of its own."""
-
-    def wrong(given, **options):
-        changed = onnx.ModelProto.FromString(given.SerializeToString())
-        for tensor in changed.graph.initializer:
-            if tensor.name == "eps":
-                tensor.CopyFrom(numpy_helper.from_array(np.float32(0.5), "eps"))
-        return original(changed, **options)
-
-    original = rmsnorm_onnx.optimize
-    given = models.Input(1, plain().SerializeToString(deterministic=True), False, ())
-    given.model().graph.output[0].CopyFrom(value("y"))
-    monkeypatch.setattr(rmsnorm_onnx, "optimize", wrong)
-    monkeypatch.setattr(rmsnorm_onnx, "inspect", wrong)
-    finding = models.judge_input(given, _quiet)[1]
-    assert finding is not None
-    assert finding.key == "another function in float64"
-
-
-def test_an_input_has_one_number_and_a_number_one_input():
-    assert models.draw(17).data == models.draw(17).data
-    assert len({models.draw(number).data for number in range(20)}) == 20
-
-
-def _dies(number, stage):
-    stage("dying")
-    if number == 1:
-        os.kill(os.getpid(), signal.SIGSEGV)
-    if number == 2:
-        time.sleep(60)
-    if number == 3:
-        bytearray(2 * isolate.MEMORY_LIMIT)
-    return ("fine",), None
-
-
-def test_a_death_is_attributed_to_its_input(monkeypatch):
-    monkeypatch.setattr(isolate, "TIME_LIMIT", 4)
-
-    def judge(number, stage):
-        try:
-            return _dies(number, stage)
-        except MemoryError:
-            return ("out of memory",), None
-
-    records = {r.number: r for r in isolate.run(judge, iter(range(5)), time.monotonic() + 60)}
-    assert records[0].outcomes == records[4].outcomes == ("fine",)
-    assert records[1].finding == isolate.Finding("SIGSEGV in dying")
-    assert records[2].finding == isolate.Finding("time limit in dying")
-    assert "time.sleep(60)" in records[2].finding.text or "_dies" in records[2].finding.text
-    assert records[3].outcomes == ("out of memory",)

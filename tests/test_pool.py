@@ -1,7 +1,7 @@
 """Means that are written as GlobalAveragePool, where there is nothing to average."""
 
+from fuzz.plain import HELD, fused, model, norm
 from onnx import helper
-from test_fuzz import HELD, fused, model, norm
 
 
 def test_a_pool_over_no_axes_is_no_mean():

@@ -15,6 +15,7 @@ from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher.constants import Constants
 from rmsnorm_onnx.matcher.flow import UNKNOWN, Dims, Stated, follow, has_rule
 from rmsnorm_onnx.matcher.inference import infer, stated
+from rmsnorm_onnx.matcher.loops import contradicts_itself, is_loop
 
 
 class Facts:
@@ -22,13 +23,24 @@ class Facts:
 
     def __init__(self, model: ir.Model) -> None:
         self._model = model
-        self.constants = Constants(model, self)
+        self._doubted: frozenset[ir.Value] = frozenset()
+        self._start()
+        graphs = (model.graph, *(function.graph for function in model.functions.values()))
+        loops = [node for graph in graphs for node in graph.all_nodes() if is_loop(node)]
+        if any(contradicts_itself(loop, self._declared, self.shape) for loop in loops):
+            # What was declared may have followed from what is not so: only inputs and data are believed.
+            self._doubted = frozenset(v for g in graphs for v in _values(g)).difference(*(g.inputs for g in graphs))
+            self._start()
+
+    def _start(self) -> None:
+        """With nothing learned yet."""
+        self.constants = Constants(self._model, self)
         self._settled: dict[ir.Value, Stated] = {}
         self._inferred: dict[ir.Value, onnx.ValueInfoProto] | None = None
         self._in_functions: dict[ir.Value, Stated] = {}
         self._calls: dict[ir.OperatorIdentifier, list[ir.Node]] = defaultdict(list)
         self._function_of: dict[ir.Value, ir.Function] = {}
-        if model.functions:
+        if self._model.functions:
             self._note_functions()
 
     def _note_functions(self) -> None:
@@ -51,7 +63,7 @@ class Facts:
 
     def shape(self, value: ir.Value) -> Dims | None:
         """Length of each axis, or None when not even the rank can be known."""
-        own = _dims(value)
+        own = self._declared(value)
         return own if own is not None and None not in own else _merged(own, self._settle(value)[1])
 
     def ints(self, value: ir.Value) -> tuple[int, ...] | None:
@@ -67,6 +79,17 @@ class Facts:
         """Whether all values provably have one shape."""
         shapes = {self.shape(value) for value in values}
         return len(shapes) == 1 and all(shape is not None and None not in shape for shape in shapes)
+
+    def inference_lacks(self, value: ir.Value) -> bool:
+        """Whether ONNX's inference was asked, and does not know all of ``value``, or less than is known here."""
+        if self._inferred is None:
+            return False
+        inferred = self._infer(value)
+        return not _is_whole(inferred[1]) or inferred != (self.dtype(value), self.shape(value))
+
+    def _declared(self, value: ir.Value) -> Dims | None:
+        """What the model states of the lengths, and is to be believed."""
+        return _dims(value) if value not in self._doubted else None
 
     def _settle(self, value: ir.Value) -> Stated:
         """What follows for ``value``, its sources first; without recursion, because graphs are deep."""
@@ -86,19 +109,19 @@ class Facts:
         return self._settled[value]
 
     def _is_settled(self, value: ir.Value) -> bool:
-        return value in self._settled or (element_type(value) is not None and _is_whole(_dims(value)))
+        return value in self._settled or (element_type(value) is not None and _is_whole(self._declared(value)))
 
     def _told(self, value: ir.Value) -> Stated:
         """By the node that gives the value; where that does not say all, by ONNX's inference."""
         dtype, shape = follow(self, value) if has_rule(value) else UNKNOWN
-        if (dtype or element_type(value)) is not None and _is_whole(_merged(_dims(value), shape)):
+        if (dtype or element_type(value)) is not None and _is_whole(_merged(self._declared(value), shape)):
             return dtype, shape
         inferred = self._infer(value)
         return dtype or inferred[0], _merged(shape, inferred[1])
 
     def _infer(self, value: ir.Value) -> Stated:
         if self._inferred is None:
-            self._inferred = infer(self._model.graph, self._model.functions.values())
+            self._inferred = infer(self._model.graph, self._model.functions.values(), doubted=self._doubted)
         function = self._function_of.get(value)
         if function is not None:
             # Calls are read once; one of a function in another needs that one's calls first.
@@ -117,7 +140,7 @@ class Facts:
         }
         attributes = {**function.attributes, **call.attributes}
         others = [f for f in self._model.functions.values() if f is not function]
-        for value, info in infer(function.graph, others, given, attributes).items():
+        for value, info in infer(function.graph, others, given, attributes, self._doubted).items():
             told = stated(info)
             self._in_functions[value] = _common(self._in_functions.get(value, told), told)
 
@@ -156,9 +179,13 @@ def _name(length: str | None) -> str | None:
 
 
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    """Inputs, of subgraphs too, and what nodes give."""
     yield from graph.inputs
     for node in graph.all_nodes():
         yield from node.outputs
+        for attribute in node.attributes.values():
+            if attribute.type is ir.AttributeType.GRAPH and not attribute.is_ref():
+                yield from attribute.as_graph().inputs
 
 
 def _common(a: Stated, b: Stated) -> Stated:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -37,6 +37,7 @@ def infer(
     functions: Iterable[ir.Function],
     given: Mapping[ir.Value, Stated] | None = None,
     attributes: Mapping[str, ir.Attr] | None = None,
+    doubted: Collection[ir.Value] = (),
 ) -> dict[ir.Value, onnx.ValueInfoProto]:
     """Types and shapes of the values of ``graph`` and its subgraphs.
 
@@ -45,6 +46,7 @@ def infer(
         functions: the model's functions that the graph may call.
         given: types and shapes of inputs, where the graph does not state them.
         attributes: values of the function's attributes that nodes refer to.
+        doubted: values whose declared shapes are not believed, nor those of others of the same name.
 
     Returns:
         What is known after inference, for ``stated`` to read; nothing where ONNX cannot follow the graph.
@@ -61,7 +63,11 @@ def infer(
     for node in _nodes(proto) if attributes else ():
         _resolve(node, attributes or {})
     _forget_made_up_names(proto)
-    _put_in_stand_ins(proto)
+    scopes: list[onnx.GraphProto | onnx.FunctionProto] = [proto, *bodies]
+    if doubted:
+        _forget_shapes(scopes, {value.name for value in doubted})
+    for scope in scopes:
+        _put_in_stand_ins(scope)
     opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in graph.opset_imports.items()]
     model = onnx.ModelProto(ir_version=10, graph=proto, opset_import=opsets)
     model.functions.extend(bodies)
@@ -121,6 +127,16 @@ def _forget_made_up_names(graph: onnx.GraphProto) -> None:
                 _forget_made_up_names(inner)
 
 
+def _forget_shapes(scopes: Iterable[onnx.GraphProto | onnx.FunctionProto], names: Collection[str | None]) -> None:
+    for scope in scopes:
+        infos = (*scope.value_info, *((*scope.input, *scope.output) if isinstance(scope, onnx.GraphProto) else ()))
+        for info in infos:
+            if info.name in names and info.type.HasField("tensor_type"):
+                info.type.tensor_type.ClearField("shape")
+        for node in scope.node:
+            _forget_shapes((g for a in node.attribute for g in (a.g, *a.graphs)), names)
+
+
 def _explodes(graph: onnx.GraphProto) -> bool:
     """Whether inference with data would compute a list too long for the memory: it does not look how long first.
 
@@ -147,11 +163,15 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from _nodes(inner)
 
 
-def _put_in_stand_ins(graph: onnx.GraphProto) -> None:
+def _put_in_stand_ins(graph: onnx.GraphProto | onnx.FunctionProto) -> None:
     """Let ONNX see Identity for operators it has no schema of, whose outputs are like their first input."""
-    if not any(node.op_type in _LIKE_FIRST_INPUT and node.domain in _FOREIGN_DOMAINS for node in graph.node):
-        return
     nodes = list(graph.node)
+    for node in nodes:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _put_in_stand_ins(inner)
+    if not any(node.op_type in _LIKE_FIRST_INPUT and node.domain in _FOREIGN_DOMAINS for node in nodes):
+        return
     del graph.node[:]
     for node in nodes:
         if node.op_type in _LIKE_FIRST_INPUT and node.domain in _FOREIGN_DOMAINS:

@@ -97,7 +97,8 @@ def _misfit(context: Context, norm: Normalized) -> Flaw | None:
     """What makes a complete norm inexpressible."""
     node = norm.nodes[-1]
     if norm.gain != 1:
-        return Flaw(spec.Why.NOT_A_MEAN, node, f"a factor of {norm.gain:g} is left over")
+        factor = "an unknown factor" if math.isnan(norm.gain) else f"a factor of {norm.gain:g}"
+        return Flaw(spec.Why.NOT_A_MEAN, node, f"{factor} is left over")
     ranks = context.facts.rank(norm.value), context.facts.rank(norm.x)
     if norm.flat is None and None not in ranks and ranks[0] != ranks[1]:
         return Flaw(spec.Why.SCALE_WIDENS, node, f"x has {ranks[1]} axes, the result has {ranks[0]}")

@@ -130,6 +130,8 @@ class Operators:
         """Raise a Flaw unless ``node`` is one that its operator allows; gives its attributes."""
         if not node.op_type:
             raise flaw(place, "it names no operator")
+        if any(not devices.configuration_id for devices in node.device_configurations):
+            raise flaw(place, "it has a configuration of devices without a name")
         attributes: Sequence[onnx.AttributeProto] = node.attribute
         named = {attribute.name: attribute for attribute in attributes} if attributes else {}
         if len(named) != len(attributes):

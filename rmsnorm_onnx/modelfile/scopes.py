@@ -10,6 +10,9 @@ import onnx
 from rmsnorm_onnx.modelfile.flaw import Place, flaw, shown
 from rmsnorm_onnx.modelfile.operators import Operators
 
+#: Names of a graph that are known so far, and all that its nodes give.
+_Names = tuple[set[str], set[str]]
+
 
 class Scopes:
     """Checks graphs and functions.
@@ -37,7 +40,7 @@ class Scopes:
         _check_outputs(function.output, known, place)
 
     def _graph(
-        self, graph: onnx.GraphProto, outer: Place | None, around: tuple[set[str], ...], operators: Operators
+        self, graph: onnx.GraphProto, outer: Place | None, around: tuple[_Names, ...], operators: Operators
     ) -> list[tuple[str, Place]]:
         """Check a graph; what it reads and does not know is for the graph around it."""
         place = (graph, outer)
@@ -54,21 +57,24 @@ class Scopes:
         known.update(tensors)
         missing = self._nodes(graph.node, place, around, known, operators)
         # A subgraph may give back what it finds around it.
-        _check_outputs((v.name for v in graph.output), known.union(*around) if around else known, place)
+        _check_outputs((v.name for v in graph.output), known.union(*(names for names, _ in around)), place)
         return missing
 
     def _nodes(
-        self, nodes: Any, place: Place, around: tuple[set[str], ...], known: set[str], operators: Operators
+        self, nodes: Any, place: Place, around: tuple[_Names, ...], known: set[str], operators: Operators
     ) -> list[tuple[str, Place]]:
         missing: list[tuple[str, Place]] = []
+        scopes = (*around, (known, {name for node in nodes for name in node.output}))
         for node in nodes:
             here = (node, place)
             read = list(node.input)
-            missing += [(name, here) for name in read if name and not _is_known(name, known, around)]
+            missing += [
+                (name, here) for name in read if name and name not in known and not _is_known(name, scopes, here)
+            ]
             attributes = operators.check(node, read, here)
             for attribute in attributes:
                 for graph in (*([attribute.g] if attribute.type == attribute.GRAPH else ()), *attribute.graphs):
-                    missing += self._graph(graph, here, (*around, known), operators)
+                    missing += self._graph(graph, here, scopes, operators)
             for name in node.output:
                 if name:
                     _add(known, name, here, "output")
@@ -76,8 +82,14 @@ class Scopes:
         return [(name, reader) for name, reader in missing if name not in known]
 
 
-def _is_known(name: str, known: set[str], around: tuple[set[str], ...]) -> bool:
-    return name in known or any(name in names for names in around)
+def _is_known(name: str, scopes: tuple[_Names, ...], reader: Place) -> bool:
+    """Whether ``name`` is given before it is read, in the innermost graph that has it."""
+    depth = next((i for i in reversed(range(len(scopes))) if any(name in names for names in scopes[i])), None)
+    if depth is None or name in scopes[depth][0]:
+        return depth is not None
+    if any(name in known for known, _ in scopes[:depth]):
+        raise flaw(reader, f"it reads {shown(name)}, which is given outside, and here only after it")
+    return False
 
 
 def _add(known: set[str], name: str, place: Place, role: str) -> None:

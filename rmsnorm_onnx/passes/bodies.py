@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.function import OPTIONAL_STEPS, RESULT_TYPE, Form, function_proto
 from rmsnorm_onnx.matcher import Match
+
+#: From this IR version on, functions state types of their values themselves.
+_FUNCTION_TYPES_IR_VERSION: Final = 10
 
 
 def operator_nodes(model: ir.Model) -> Iterator[ir.Node]:
@@ -64,3 +68,18 @@ def _is_zero(node: ir.Node, attribute: str) -> bool:
 def _sums_natively(node: ir.Node) -> bool:
     x = node.inputs[0]
     return x is not None and x.dtype not in {None, ir.DataType.BFLOAT16}
+
+
+def forget_unreadable_types(model: ir.Model) -> None:
+    """Leave values of functions without type where onnx_ir would write one and not read it again.
+
+    Below IR 10 it writes them under ``domain::function/value`` (measured with 1.1), and torch gives values names
+    with slashes.
+    """
+    if model.ir_version >= _FUNCTION_TYPES_IR_VERSION:
+        return
+    for function in model.functions.values():
+        scope = f"{function.domain}::{function.name}"
+        for value in (output for node in function for output in node.outputs):
+            if f"{scope}/{value.name}".count("/") != 1 or scope.count("::") != 1:
+                value.type, value.shape = None, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 
 import onnx_ir as ir
 
@@ -11,7 +12,13 @@ from rmsnorm_onnx import modelfile, spec
 from rmsnorm_onnx.errors import InvalidInput
 from rmsnorm_onnx.matcher import Match, NearMiss, find
 from rmsnorm_onnx.matcher.match import Reshaped
-from rmsnorm_onnx.passes.bodies import add_bodies, import_domain, lacks_bodies, name_result_types
+from rmsnorm_onnx.passes.bodies import (
+    add_bodies,
+    forget_unreadable_types,
+    import_domain,
+    lacks_bodies,
+    name_result_types,
+)
 from rmsnorm_onnx.passes.emit import emit, node_name
 from rmsnorm_onnx.passes.explain import explain
 from rmsnorm_onnx.passes.opset import raise_opset
@@ -95,19 +102,29 @@ def _fuse(model: ir.Model, options: Options) -> Outcome:
     target = TARGETS[options.target]
     # A model that another tool has read lists them no more; without them it could not be saved.
     modelfile.list_all_outputs(model)
-    decision = decide(model, find(model, adopt=options.adopt), target)
-    if decision.emissions and model.graph.opset_imports.get("", 0) < target.opset:
-        reason = raise_opset(model, target.opset) if options.convert else _not_raised(model, target)
-        if reason is not None:
-            too_old = (NearMiss(e.match.nodes[-1], spec.Why.OPSET, reason) for e in decision.emissions)
-            return Outcome((), _by_name((*decision.near_misses, *too_old)))
-        decision = decide(model, find(model, adopt=options.adopt), target)
-    near_misses = _by_name(decision.near_misses)
-    fused = _apply(model, decision) if decision.emissions else ()
+    fused: dict[ir.Node, Fused] = {}
+    more = True
+    while more:
+        findings = find(model, adopt=options.adopt)
+        decision = decide(model, findings, target)
+        near_misses = _by_name(decision.near_misses)
+        if not decision.emissions:
+            break
+        if model.graph.opset_imports.get("", 0) < target.opset:
+            reason = raise_opset(model, target.opset) if options.convert else _not_raised(model, target)
+            if reason is not None:
+                too_old = (NearMiss(e.match.nodes[-1], spec.Why.OPSET, reason) for e in decision.emissions)
+                return Outcome((), _by_name((*decision.near_misses, *too_old)))
+            continue
+        # A new node may tell ONNX's inference a shape that it could not get from the nodes before.
+        more = any(findings.facts.inference_lacks(e.match.output) for e in decision.emissions)
+        _apply(model, decision, fused)
     # Our nodes may also come from an exporter, or from a file that was written without bodies.
     if options.body and target.stores_bodies and (fused or lacks_bodies(model)):
         add_bodies(model)
-    return Outcome(fused, near_misses)
+    if fused:
+        forget_unreadable_types(model)
+    return Outcome(tuple(fused.values()), near_misses)
 
 
 def plan(model: ir.Model, options: Options | None = None) -> Outcome:
@@ -123,7 +140,8 @@ def _by_name(near_misses: Iterable[NearMiss]) -> tuple[LeftAlone, ...]:
     return tuple(LeftAlone(node_name(miss.node), miss.why, miss.detail, explain(miss)) for miss in near_misses)
 
 
-def _apply(model: ir.Model, decision: Decision) -> tuple[Fused, ...]:
+def _apply(model: ir.Model, decision: Decision, fused: dict[ir.Node, Fused]) -> None:
+    """Carry a decision out; ``fused`` gets a record per new node, and loses those of nodes that it takes in."""
     replaced: dict[ir.Value, ir.Value] = {}
 
     def current(value: ir.Value) -> ir.Value:
@@ -131,20 +149,23 @@ def _apply(model: ir.Model, decision: Decision) -> tuple[Fused, ...]:
             value = replaced[value]
         return value
 
-    fused, emitted = [], []
+    emitted = []
     for emission in decision.emissions:
         match = emission.match
-        output, names = match.output.name or "", tuple(map(node_name, match.nodes))
+        output = match.output.name or ""
+        # A later round may take in nodes of an earlier one.
+        names = [fused[old].replaced if old in fused else (node_name(old),) for old in match.nodes]
         node, fresh = emit(emission, current)
         replaced |= fresh
         emitted.append((match, node))
-        fused.append(Fused(node.op_type, node_name(node), output, match.pattern, names))
+        fused[node] = Fused(node.op_type, node_name(node), output, match.pattern, tuple(chain.from_iterable(names)))
     sweep(node for match, _ in emitted for node in match.nodes)
+    for node in [node for node in fused if node.graph is None]:
+        del fused[node]
     for graph in {id(match.graph): match.graph for match, _ in emitted if _may_stand_too_early(match)}.values():
         graph.sort()
     name_result_types(model, emitted)
     _import_domains(model, decision.emissions)
-    return tuple(fused)
 
 
 def _may_stand_too_early(match: Match) -> bool:

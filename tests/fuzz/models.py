@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -152,6 +153,11 @@ def _must_refuse(model: onnx.ModelProto, target: str, stage: Stage) -> None:
     raise Wrong(f"optimize refuses what inspect takes ({target})")
 
 
+def _outputs(model: onnx.ModelProto) -> list[tuple[Any, ...]]:
+    """What is stated of them; an entry of metadata that lacks key or value says the same as one with empty ones."""
+    return [(o.name, o.type, o.doc_string, {p.key: p.value for p in o.metadata_props}) for o in model.graph.output]
+
+
 def _judge_result(
     before: onnx.ModelProto, after: onnx.ModelProto, valid: bool, target: str, outcomes: list[str], stage: Stage
 ) -> None:
@@ -164,7 +170,7 @@ def _judge_result(
     elif problem is not None and not (target == "ort" and "No Op registered" in problem):
         raise Wrong(f"valid before, invalid after ({target}): {problem.splitlines()[0][:60]}", problem)
     twice = len({o.name for o in before.graph.output}) < len(before.graph.output)
-    if list(before.graph.output) != list(after.graph.output) and valid and not twice:
+    if _outputs(before) != _outputs(after) and valid and not twice:
         raise Wrong(f"outputs have other names, types or shapes ({target})")
     stage(f"optimize {target} again")
     again = rmsnorm_onnx.optimize(after, target=target)

@@ -129,10 +129,16 @@ class _Interpreter:
         return Value(value.array.astype(helper.tensor_dtype_to_np_dtype(dtype)), dtype, value.constant)
 
     def _loop(self, body: onnx.GraphProto, inputs: list[Any], scope: Scope) -> list[Value]:
-        carried = inputs[2:]
-        going = Value(np.asarray(True), TensorProto.BOOL)
+        going, *carried = inputs[1:]
+        going = going or Value(np.asarray(True), TensorProto.BOOL)
+        rows: list[list[Value]] = []
         for step in range(int(inputs[0].array)):
+            if not going.array.all():
+                break
             given = [Value(np.asarray(step), TensorProto.INT64), going, *carried]
             inner = dict(scope) | {i.name: v for i, v in zip(body.input, given, strict=True)}
-            _, *carried = self.graph(body, inner)
-        return carried
+            going, *results = self.graph(body, inner)
+            carried, row = results[: len(carried)], results[len(carried) :]
+            rows.append(row)
+        stacks = [Value(np.stack([v.array for v in column]), column[0].dtype) for column in zip(*rows, strict=True)]
+        return [*carried, *stacks]

@@ -1,0 +1,125 @@
+"""What fuzzing found about fixed points and shapes: one run of optimize does it all, and believes no loop that errs."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from fuzz.plain import HELD, INT64, fused, model, norm, value
+from onnx import TensorProto, helper, numpy_helper
+from zoo import CASES
+
+import rmsnorm_onnx
+
+
+def same_again(once, **options):
+    """Whether a second run gives the model as it is, byte for byte."""
+    again = rmsnorm_onnx.optimize(once.model, **options)
+    return again.model.SerializeToString(deterministic=True) == once.model.SerializeToString(deterministic=True)
+
+
+def test_a_second_run_changes_nothing():
+    """A reshaped scale of no stated type was given a shape, which cannot be written without one."""
+    proto = next(case for case in CASES if case.id == "grouped-computed-scale").build()
+    proto.graph.node[-1].input[:] = reversed(proto.graph.node[-1].input)
+    once = rmsnorm_onnx.optimize(proto)
+    assert once.fused
+    assert same_again(once)
+
+
+def test_a_type_that_is_not_read_again_is_not_written():
+    """Of a constant made in a function, whose name in a file of IR 8 has one slash too many."""
+    held = [(name, np.asarray(HELD[name])) for name in ("two", "last", "eps")]
+    nodes = [helper.make_node("Constant", [], [n], value=numpy_helper.from_array(array)) for n, array in held]
+    nodes += norm("/x", "/y")[:-1]
+    nodes[-1].output[0] = "/y"
+    imports = [helper.make_opsetid("", 18)]
+    proto = model([helper.make_node("Norm", ["x"], ["y"], domain="own")], domains=["own"])
+    proto.functions.append(helper.make_function("own", "Norm", ["/x"], ["/y"], nodes, imports))
+    once = rmsnorm_onnx.optimize(proto)
+    assert once.fused
+    assert same_again(once)
+
+
+def flat_norm(x, y):
+    """The nodes of a norm that drops the axis and puts it back as the third: it takes three axes to be one."""
+    nodes = norm(x, y)
+    nodes[1] = helper.make_node("ReduceMean", ["squares", "last"], ["dropped"], keepdims=0)
+    nodes.insert(2, helper.make_node("Unsqueeze", ["dropped", "third"], ["mean"]))
+    return renamed(nodes, f"_{y}")
+
+
+def renamed(nodes, suffix):
+    """With other names for all values that are made and read here."""
+    made = {name for node in nodes for name in node.output[:1] if node is not nodes[-1]}
+    for node in nodes:
+        node.input[:] = [name + suffix if name in made else name for name in node.input]
+        node.output[:] = [name + suffix if name in made else name for name in node.output]
+    return nodes
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["in the graph", "in a branch"])
+@pytest.mark.parametrize("expands", [False, True], ids=["as it is", "expanded"])
+@pytest.mark.parametrize("target", ["rmsnorm", "ort"])
+def test_one_run_finds_what_its_own_nodes_tell(target, expands, inside):
+    """Onnx's inference does not see through computed axes, nor anybody through what is expanded to a computed shape."""
+
+    def first(y):
+        nodes = [helper.make_node("Reshape", ["axes", "last"], ["computed"]), *norm(y=y)]
+        nodes[2].input[1] = "computed"
+        if expands:
+            nodes[5].input[1] = "column"
+            nodes[5:5] = [
+                helper.make_node("Shape", ["x"], ["lengths"]),
+                helper.make_node("Expand", ["root", "lengths"], ["column"]),
+            ]
+        return renamed(nodes, f"_{y}")
+
+    nodes = first("n")
+    if inside:
+        bodies = {b: helper.make_graph(first(b), b, [], [onnx.ValueInfoProto(name=b)]) for b in ("then", "else")}
+        nodes = [helper.make_node("If", ["c"], ["n"], **{f"{name}_branch": body for name, body in bodies.items()})]
+    part = helper.make_node("Slice", ["n", "begin", "end"], ["part"])
+    held = {**HELD, "axes": np.array(-1), "begin": np.array([0]), "end": np.array([1]), "third": np.array([2])}
+    given = [value("c", (), TensorProto.BOOL)] if inside else []
+    proto = model([*nodes, part, *flat_norm("part", "y")], given, held, [value("y", None)])
+    proto.graph.input[0].CopyFrom(value("x", (2, "S", 8)))
+    once = rmsnorm_onnx.optimize(proto, target=target)
+    assert {record.output for record in once.fused} == ({"then", "else", "y"} if inside else {"n", "y"})
+    assert rmsnorm_onnx.inspect(proto, target=target).fused == once.fused
+    assert same_again(once, target=target)
+
+
+def loop(declared, initial, factor, op="Loop"):
+    """A norm in a body that declares the shape of its x, is given ``initial`` and gives back a product with it."""
+    given = [value("inner", declared)]
+    results = [value("back", None)]
+    if op == "Loop":
+        given = [value("step", (), INT64), value("going", (), TensorProto.BOOL), *given]
+        results = [given[1], *results]
+    product = helper.make_node("Mul", ["given", factor], ["back"])
+    body = helper.make_graph([*flat_norm("inner", "given"), product], "body", given, results)
+    inputs, attributes = (["steps", "", initial], {}) if op == "Loop" else ([initial], {"num_scan_inputs": 0})
+    shapes = {"narrow": (3, 8), "other": (2, 3, 4), "whole": (2, 3, 8), "wider": (5, 1, 1, 1)}
+    held = {**HELD, "third": np.array([2]), "half": np.float32(0.5), "steps": np.array(2)}
+    held |= {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    return model([helper.make_node(op, inputs, ["y"], body=body, **attributes)], held=held, outputs=[value("y", None)])
+
+
+@pytest.mark.parametrize("op", ["Loop", "Scan"])
+def test_a_loop_is_not_believed_that_declares_what_it_is_not_given(op):
+    for shape in (2, 3, 8), ("A", "B", 8):
+        assert fused(loop(shape, "whole", "half", op))
+        assert not fused(loop(shape, "narrow", "half", op))
+    # The values of a Scan keep their shape.
+    assert not fused(loop((2, 3, 8), "whole", "wider"))
+    assert not fused(loop((2, 3, 8), "other", "half"))
+
+
+def test_what_stands_behind_a_loop_is_not_believed_of_another_shape():
+    for shape, outputs in (((2, 3, 8), ["given", "y"]), ((1, 2, 3, 8), [])):
+        proto = loop((2, 3, 8), "whole", "half")
+        proto.graph.node[0].output[0] = "behind"
+        proto.graph.node.extend(flat_norm("behind", "y"))
+        proto.graph.value_info.append(value("behind", shape))
+        assert [record.output for record in fused(proto)] == outputs
