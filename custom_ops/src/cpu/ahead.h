@@ -55,14 +55,16 @@ class Roots {
   V<double> value_[kVectorsOfRows];
 };
 
-// Rows of one head each, as norms of queries and keys have. Pass 1 runs two groups ahead of pass 2,
-// and the roots of the group between are found meanwhile.
+// Rows of one head each, as norms of queries and keys have. Pass 1 runs a group and a half ahead of
+// pass 2, and the roots of the group between are found meanwhile.
 template <Form F, class Store, int kLength, class T, class S>
 [[gnu::noinline]] int64_t run_heads(const Stage<T, S>& shared, const Problem& p, int64_t begin,
                                     int64_t end) {
   // Further ahead, rows leave L1 before pass 2, or wait in it for stores (up to 1.2 x).
   constexpr int kMostBytes = __is_same(Store, Streamed) ? 128 : 512;
   constexpr int kRows = kLength * int(sizeof(T)) <= kMostBytes ? 8 : 4;
+  constexpr int kLead = kRows / 2;
+  constexpr int kStepsAtOnce = kSteps / kLead;
   using Chain = Roots<kRows, S>;
   const Stage<T, S> stage = shared;
   const S* const scale = static_cast<const S*>(p.scale);
@@ -73,37 +75,36 @@ template <Form F, class Store, int kLength, class T, class S>
   for (int i = kRows; i < kPlaces; ++i) total[i].clear();
   S high[2][kPlaces], low[2][kPlaces];
   Chain chain;
-  const auto sum_group = [&](int64_t at) {
-#pragma GCC unroll 1
-    for (int i = 0; i < kRows; ++i) total[i] = sum_of<F, kLength>(stage, (at + i) * kLength);
+  const auto sum_some = [&](int64_t at, int count) {
+    for (int i = 0; i < count && at + i < last; ++i) {
+      total[i] = sum_of<F, kLength>(stage, (at + i) * kLength);
+    }
   };
   if (begin < last) {
-    sum_group(begin);
+    sum_some(begin, kRows);
     for (int k = 0; k < kSteps; ++k) chain.step(k, settings, total, kLength, high[0], low[0]);
   }
-  if (begin + kRows < last) sum_group(begin + kRows);
-  int side = 0;
-  const auto finish_group = [&](auto more) __attribute__((always_inline)) {
+  sum_some(begin + kRows, kLead);
+  for (int side = 0; begin < last; begin += kRows, side = 1 - side) {
     const S *const highs = high[side], *const lows = low[side];
-    side = 1 - side;
     for (int i = 0; p.inverse && i < kRows; ++i) p.inverse[begin + i] = float(highs[i]);
     const int64_t first = in_register(begin * kLength);
+    const bool one_more = begin + kRows < last, two_more = begin + 2 * kRows < last;
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
       const int64_t row = first + i * kLength;
-      constexpr int kApart = kRows / kSteps;
-      if (i % kApart == 0) chain.step(i / kApart, settings, total, kLength, high[side], low[side]);
-      if constexpr (decltype(more)::kCount) {
-        total[i] = sum_of<F, kLength>(stage, row + 2 * kRows * kLength);
+      for (int k = 0; i >= kLead && k < kStepsAtOnce; ++k) {
+        chain.step((i - kLead) * kStepsAtOnce + k, settings, total, kLength, high[1 - side],
+                   low[1 - side]);
+      }
+      if (i < kLead ? one_more : two_more) {
+        total[(i + kLead) % kRows] = sum_of<F, kLength>(stage, row + (kRows + kLead) * kLength);
       }
       T* const no_sum = nullptr;
       finish_runs<true, false, Store, 1>(stage, no_sum, &row, kLength, 0, highs + i, lows + i,
                                          scale, 1, false);
     }
-    begin += kRows;
-  };
-  while (begin + 2 * kRows < last) finish_group(Vectors<1>{});
-  while (begin < last) finish_group(Vectors<0>{});
+  }
   return last;
 }
 
