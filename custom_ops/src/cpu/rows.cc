@@ -10,10 +10,10 @@ namespace rmsnorm::RMSNORM_ISA {
 namespace {
 
 // Rows go through each pass in groups, so that root and quotient are computed for eight rows at
-// once and their latency counts once a group. A group stays in L1 if two rows do. Measured and
-// dropped, for rows of 512 elements and more: pass 1 of a group between or inside pass 2 of the one
-// before, and prefetches of the next group where Y is kept in the caches (both lose more in L1 than
-// they gain in L2, and beyond it nothing is gained).
+// once and their latency counts once a group. A group stays in L1 if two rows do. (Rows that
+// ahead.h takes do not come here.) Measured and dropped, for groups of rows of 512 elements and
+// more: pass 1 of a group between or inside pass 2 of the one before, and prefetches of the next
+// group where Y is kept in the caches.
 constexpr int kGroup = 32;
 constexpr int64_t kGroupBytes = 16 * 1024;
 // Where Y passes the caches by, pass 2 prefetches the next group, and memory is read while it is
