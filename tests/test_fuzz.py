@@ -18,7 +18,8 @@ from onnx import TensorProto, helper
 
 import rmsnorm_onnx
 from rmsnorm_onnx import library, runtime, spec
-from rmsnorm_onnx.errors import InvalidInput
+from rmsnorm_onnx.errors import CannotRun, InvalidInput
+from rmsnorm_onnx.parity import Verdict
 
 
 def _inputs(index, names):
@@ -294,3 +295,49 @@ def test_a_list_where_the_library_expects_a_number_is_refused(name, monkeypatch)
     monkeypatch.setattr(library, "get_library_path", abi.library_path)
     with pytest.raises(Exception, match=rf"expected attribute {name} of type \w+, got a list"):
         session(one_norm(spec.RMS.name, **{name: [0.5]}))
+
+
+@pytest.mark.parametrize("x", [FLOAT, TensorProto.BFLOAT16])
+@pytest.mark.parametrize("root", [["root"], ["", "root"]], ids=["RMS norm", "layer norm"])
+def test_norms_that_onnx_has_no_schema_of_have_types(root, x):
+    """LayerNormalization before opset 17 is one. Without a type, Mul had no kernel and was given none."""
+    op = "LayerNormalization" if len(root) > 1 else "SimplifiedLayerNormalization"
+    nodes = [
+        helper.make_node(op, ["x", "s"], ["norm", *root]),
+        helper.make_node("Mul", ["norm", "norm"], ["square"]),
+        helper.make_node("Identity", ["square"], ["y"]),
+        helper.make_node("Identity", ["root"], ["r"]),
+    ]
+    scale = TensorProto.BFLOAT16
+    outputs = [value("y", dtype=scale), value("r", (2, 3, 1))]
+    proto = model(nodes, [value("s", (8,), scale)], outputs=outputs, opset=16)
+    proto.graph.input[0].CopyFrom(value("x", dtype=x))
+    typed = runtime.typed_copy(runtime.load(proto).model, inline_ours=False)
+    assert {v.name: int(v.dtype) for v in typed.graph[0].outputs if v.name} == {"norm": scale, "root": FLOAT}
+    if x == scale:  # of mixed ones onnxruntime has no kernel
+        assert rmsnorm_onnx.verify(proto, proto, library=False).ok
+
+
+def rounded_away(factor, kept):
+    """Of 2^24 + 1 - 2^24, which is 0 in float32: as many columns as x has elements, where that is ``kept``."""
+    nodes = [
+        helper.make_node("Mul", ["x", "zero"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "large"], ["a"]),
+        helper.make_node("Add", ["a", "one"], ["b"]),
+        helper.make_node("Sub", ["b", "large"], ["c"]),
+        helper.make_node("Equal", ["c", "zero" if kept else "one"], ["found"]),
+        helper.make_node("NonZero", ["found"], ["indices"]),
+        helper.make_node("Cast", ["indices"], ["columns"], to=FLOAT),
+        helper.make_node("Add", ["columns", "factor"], ["y"]),
+    ]
+    numbers = {"zero": 0, "one": 1, "large": 2**24, "factor": factor}
+    held = {name: np.float32(number) for name, number in numbers.items()}
+    return model(nodes, held=held, outputs=[value("y", ("axes", "found"))])
+
+
+def test_a_shape_that_rounding_decides_gives_no_float64_run():
+    """Shapes of the runs were not compared: numpy's own error came out."""
+    first, second = rounded_away(3, kept=True), rounded_away(np.nextafter(np.float32(3), np.float32(4)), kept=True)
+    with pytest.raises(CannotRun, match=r"expected output 'y' of shape \(3, 0\), .* it is \(3, 48\).*onnx.checker"):
+        rmsnorm_onnx.verify(first, second, library=False)
+    assert rmsnorm_onnx.verify(first, first, library=False).outputs[0].verdict is Verdict.IDENTICAL

@@ -11,7 +11,7 @@ import kernels_abi as abi
 import numpy as np
 import onnx
 import pytest
-from fuzz import isolate, kernels, models, oracle
+from fuzz import isolate, kernels, models, nodes, oracle
 from fuzz.plain import HELD, model, norm, plain, value
 from onnx import helper, numpy_helper
 
@@ -36,6 +36,16 @@ def test_nodes_of_the_fuzzer(monkeypatch):
     kernels.judge(-1, _quiet)
     found = [(number, kernels.judge(number, _quiet)[1]) for number in range(60)]
     assert not [(number, finding) for number, finding in found if finding is not None]
+
+
+def test_nodes_of_the_fuzzer_have_rows_that_kernels_take_ahead():
+    """Dense ones, of heads, whole steps and whole blocks, some with more than the 24 rows that are begun at once."""
+    found = [node for node in map(nodes.draw, range(400)) if not node.wrong and node.axes == (-1,)]
+    dense = [node for node in found if node.scale.shape == node.x.shape[-1:] and node.x.size]
+    rows = [(node.x.shape[-1], node.x.size // node.x.shape[-1]) for node in dense]
+    for widths in (64, 128, 256), range(512, 4097, 256), {*range(320, 1025, 64)} - {*range(512, 1025, 256)}:
+        counts = [count for width, count in rows if width in widths]
+        assert min(sum(count > 24 for count in counts), sum(count <= 24 for count in counts)) > 2
 
 
 def judged(proto, monkeypatch, change):

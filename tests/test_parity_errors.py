@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper
 from parity_models import Network, elementwise, parity, verdicts
 
+from rmsnorm_onnx.errors import CannotRun
 from rmsnorm_onnx.parity import OutputParity, Verdict
 from rmsnorm_onnx.parity.bound import Spread, spread
 from rmsnorm_onnx.parity.errors import EDGES, histogram, margin, rms_error
@@ -71,6 +72,12 @@ def test_the_spread_is_the_largest_error_per_element_and_the_rms_per_run():
     found = spread(exact, runs)["y"]
     np.testing.assert_array_equal(found.largest, [3, 4, 0])
     assert found.rms == pytest.approx((math.sqrt(3), 4 / math.sqrt(3)))
+
+
+def test_runs_of_another_shape_have_no_spread():
+    """Numpy would compare (3,) with (1, 3)."""
+    with pytest.raises(CannotRun, match=r"expected output 'y' of shape \(3,\), .* with other roundings it is \(1, 3\)"):
+        spread({"y": np.zeros(3)}, [{"y": np.zeros((1, 3))}])
 
 
 def sizes(*rms):

@@ -61,6 +61,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmsnorm_onnx import reference
+from rmsnorm_onnx.errors import CannotRun
 
 Array = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
@@ -111,15 +112,35 @@ class Spread:
 
 
 def spread(exact: Mapping[str, Doubles], runs: Iterable[Mapping[str, Array]]) -> dict[str, Spread]:
-    """Per output; every run is let go before the next one, as logits of a large vocabulary are 500 MB in float64."""
+    """Per output; every run is let go before the next one, as logits of a large vocabulary are 500 MB in float64.
+
+    Raises:
+        CannotRun: an output has another shape than in the exact run.
+    """
     largest = {name: np.zeros(values.shape) for name, values in exact.items()}
     sizes: dict[str, list[float]] = {name: [] for name in exact}
     for run in runs:
         for name, values in exact.items():
+            require_shape(name, values, run[name], "with other roundings")
             error = distance(run[name], values)
             np.maximum(largest[name], error, out=largest[name])
             sizes[name].append(rms(error))
     return {name: Spread(largest[name], tuple(sizes[name])) for name in exact}
+
+
+def require_shape(name: str, exact: Doubles, other: Array, when: str) -> None:
+    """Only arrays of one shape can be compared.
+
+    Raises:
+        CannotRun: output ``name`` has another shape than in the float64 run of the original.
+    """
+    if other.shape != exact.shape:
+        raise CannotRun(
+            f"expected output '{name}' of shape {exact.shape}, as the original's float64 run gives it, "
+            f"but {when} it is {other.shape}: its shape "
+            "follows from rounded values, or the model declares one that is not so; let onnx.checker check the "
+            "original with full_check=True, and mend what it names"
+        )
 
 
 def yardstick(

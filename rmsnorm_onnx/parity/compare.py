@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from rmsnorm_onnx import reference, runtime
 from rmsnorm_onnx.errors import CannotRun
-from rmsnorm_onnx.parity.bound import distance, noise_factor, yardstick
+from rmsnorm_onnx.parity.bound import distance, noise_factor, require_shape, yardstick
 from rmsnorm_onnx.parity.errors import margin
 from rmsnorm_onnx.parity.hints import renamed
 from rmsnorm_onnx.parity.outputs import Truth, before_rounding, identical, judge, with_errors
@@ -115,7 +115,10 @@ def _judge_pairs(named: Sequence[tuple[str, Pair]], options: Options) -> list[_J
         elif isinstance(truth, CannotRun):
             judgements.append(_without_truth(name, pair, settled[n], truth))
         else:
-            judgements.append(_judge_floats(name, pair, settled[n], truth, exacts[n]))
+            try:
+                judgements.append(_judge_floats(name, pair, settled[n], truth, exacts[n]))
+            except CannotRun as error:
+                judgements.append(_without_truth(name, pair, settled[n], error))
     return judgements
 
 
@@ -142,12 +145,21 @@ def _needs_truth(record: OutputParity | None) -> bool:
 def _judge_floats(
     inputs: str, pair: Pair, settled: _Settled, runs: TruthRuns, fused_exact: runtime.ExactRun | CannotRun
 ) -> _Judgement:
+    """Judge by the float64 runs.
+
+    Raises:
+        CannotRun: an output has another shape there.
+    """
     first, second = pair.original.outputs, pair.fused.outputs
     notes: list[str] = []
     exact = runs.exact
     known = None if isinstance(fused_exact, CannotRun) else fused_exact
     if isinstance(fused_exact, CannotRun):
         notes.append(f"whether both are the same function was not checked in float64: {fused_exact}")
+    for name in (name for name, record in settled.items() if _needs_truth(record)):
+        require_shape(name, exact.outputs[name], first[name], "in its own run")
+        if known is not None:
+            require_shape(name, exact.outputs[name], known.outputs[name], "in that of the fused model")
     roundoff = max(exact.roundoff, known.roundoff if known else 0.0)
     longest = _longest_sum(pair.models[0].model, [*pair.feeds.values(), *exact.outputs.values()])
     records = []

@@ -16,6 +16,8 @@ from rmsnorm_onnx.errors import InvalidInput
 
 FLOATS: Final = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 CONTROL_FLOW: Final = frozenset({"If", "Loop", "Scan"})
+#: Of onnxruntime, in the default domain; before opset 17 its LayerNormalization is one of them.
+_NORMS: Final = frozenset({"LayerNormalization", "SimplifiedLayerNormalization"})
 
 
 def typed_copy(model: ir.Model, *, inline_ours: bool) -> ir.Model:
@@ -113,18 +115,24 @@ def _add_missing_bodies(model: ir.Model) -> None:
 
 def infer_types(model: ir.Model) -> None:
     """Infer, in place, until nothing is left open but what follows from an operator whose result type nobody knows."""
+    opset = opset_of(model)
     while True:
         with _quiet("onnx_ir.passes.common.shape_inference"):
             common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
-        if sum(_complete(node) for node in nodes_of(model) if node.domain) == 0:
+        if sum(_complete(node) for node in nodes_of(model) if not _is_onnx(node, opset)) == 0:
             break
     for node in nodes_of(model):
-        _restore_sequences(node, opset_of(model))
+        _restore_sequences(node, opset)
+
+
+def _is_onnx(node: ir.Node, opset: int) -> bool:
+    """Whether ONNX has a schema; onnxruntime has norms of its own in the default domain."""
+    return not node.domain and onnx.defs.has(node.op_type, opset)
 
 
 def _restore_sequences(node: ir.Node, opset: int) -> None:
     """onnx_ir's inference pass makes a tensor type of every inferred type; the schema says which are sequences."""
-    if node.domain or node.op_type in CONTROL_FLOW or not onnx.defs.has(node.op_type, opset):
+    if node.op_type in CONTROL_FLOW or not _is_onnx(node, opset):
         return
     formal = onnx.defs.get_schema(node.op_type, opset).outputs
     among_inputs = any(value is not None and is_sequence(value) for value in node.inputs)
@@ -147,20 +155,20 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _complete(node: ir.Node) -> bool:
-    """Give untyped outputs of an operator that inference does not know the type of its first float input.
-
-    onnxruntime's own QuantizeLinear gives the zero point's type, as ONNX's does.
-    """
-    guess = _quantized_type(node) or next((i.dtype for i in node.inputs if i is not None and i.dtype in FLOATS), None)
-    untyped = [output for output in node.outputs if output.dtype is None and guess is not None]
-    for output in untyped:
-        assert guess is not None
+    """Give types to the untyped outputs of an operator that inference does not know."""
+    guesses = [(output, _result_type(node, i)) for i, output in enumerate(node.outputs) if output.dtype is None]
+    known = [(output, guess) for output, guess in guesses if guess is not None]
+    for output, guess in known:
         set_type(output, guess)
-    return bool(untyped)
+    return bool(known)
 
 
-def _quantized_type(node: ir.Node) -> ir.DataType | None:
-    if node.op_type != "QuantizeLinear":
-        return None
-    zero_point = node.inputs[2] if len(node.inputs) > 2 else None
-    return ir.DataType.UINT8 if zero_point is None else zero_point.dtype
+def _result_type(node: ir.Node, position: int) -> ir.DataType | None:
+    """The type of the first float input; of two operators of onnxruntime's what their schemas say."""
+    if node.op_type == "QuantizeLinear":  # the zero point's, as in ONNX
+        zero_point = node.inputs[2] if len(node.inputs) > 2 else None
+        return ir.DataType.UINT8 if zero_point is None else zero_point.dtype
+    types = [None if value is None else value.dtype for value in node.inputs]
+    if not node.domain and node.op_type in _NORMS:  # the scale's; mean and inverse root are float32
+        return ir.DataType.FLOAT if position > 0 else next(iter(types[1:]), None)
+    return next((dtype for dtype in types if dtype in FLOATS), None)

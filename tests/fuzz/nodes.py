@@ -15,6 +15,10 @@ from rmsnorm_onnx.spec import DType
 BUILT_IN = ("RMSNormalization", "SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization")
 _TYPES = tuple(DType)
 _LENGTHS = (1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 64, 70)
+#: Rows as models have them: heads, and whole steps and blocks of elements. Kernels take them apart from others.
+_HEADS, _STEPS, _MOST_STEPS = (64, 128, 256), (64, 256), 16
+#: From half of the last cache on, and at most from here on.
+_STREAMED_BYTES = 16 << 20
 _BAD_NUMBERS = (float("nan"), float("inf"), float("-inf"), -1e-6, -1.0, -1e-45)
 _GOOD_NUMBERS = (0.0, -0.0, 1e-45, 1e-38, 1e-12, 1e-6, 1e-5, 1e-3, 0.5, 1.0, 7.0)
 _BAD_INTS = (0, 2, 7, -1, 17, 1 << 40)
@@ -84,10 +88,15 @@ def draw(number: int) -> Node:
     skip = op == "SkipSimplifiedLayerNormalization"
     dtype = dice.choice(_TYPES)
     scale_type = dtype if skip else dice.choice(_TYPES)
+    dense = dice.random() < 0.3
     rank = dice.choice([0, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 5, 6, 8])
-    shape = _shape(dice, rank)
+    shape = _rows(dice, dtype) if dense else _shape(dice, rank)
+    rank = len(shape)
     wrong = ["a scalar"] if rank == 0 else []
     attributes = _attributes(dice, op, built_in, rank, wrong)
+    if dense:
+        simple = {"axis": -1} if built_in else {"axes": [-1], "stash_type": 1, "normalized_type": 1}
+        attributes |= {n: v for n, v in simple.items() if n in attributes and not any(n in text for text in wrong)}
     rng = np.random.default_rng(number)
     x, special = _values(dice, rng, shape, dtype, 0.25)
     needs_second = skip or len(spec.OPS[op].inputs) == 3 if op in spec.OPS else skip
@@ -104,7 +113,7 @@ def draw(number: int) -> Node:
         second = np.asarray(np.abs(_ordinary(rng, second_shape, least)), reference.NUMPY_TYPES[dtype])
         if "Skip" in op:
             x = np.asarray(np.abs(x))
-    scale_shape = _scale_shape(dice, shape, wrong)
+    scale_shape = shape[-1:] if dense else _scale_shape(dice, shape, wrong)
     scale = _ordinary(rng, scale_shape, 0.25).astype(reference.NUMPY_TYPES[scale_type])
     if dice.random() < 0.1:
         scale = np.ones_like(scale)
@@ -132,6 +141,16 @@ def _shape(dice: random.Random, rank: int) -> tuple[int, ...]:
     if rank and dice.random() < 0.05:
         shape[dice.randrange(rank)] = 0
     return tuple(shape)
+
+
+def _rows(dice: random.Random, dtype: DType) -> tuple[int, ...]:
+    """Dense rows: few of them, or more than are computed together, or so many that Y is written past the caches."""
+    width = dice.choice(_HEADS) if dice.random() < 0.4 else dice.choice(_STEPS) * dice.randint(1, _MOST_STEPS)
+    rows = dice.choice([dice.randint(0, 8), dice.randint(9, 24), dice.randint(25, 70), dice.randint(71, 300)])
+    rows = min(rows, max(dice.randint(1, 5), 60_000 // width))
+    if width in _HEADS and dice.random() < 0.01:
+        rows += _STREAMED_BYTES // (width * reference.NUMPY_TYPES[dtype].itemsize)
+    return (rows, width) if dice.random() < 0.7 else (dice.choice([1, 2, 3]), rows, width)
 
 
 def _attributes(dice: random.Random, op: str, built_in: bool, rank: int, wrong: list[str]) -> dict[str, Any]:
