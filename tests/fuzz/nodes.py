@@ -149,7 +149,7 @@ def _rows(dice: random.Random, dtype: DType) -> tuple[int, ...]:
     rows = dice.choice([dice.randint(0, 8), dice.randint(9, 24), dice.randint(25, 70), dice.randint(71, 300)])
     rows = min(rows, max(dice.randint(1, 5), 60_000 // width))
     if width in _HEADS and dice.random() < 0.01:
-        rows += _STREAMED_BYTES // (width * reference.NUMPY_TYPES[dtype].itemsize)
+        return rows + _STREAMED_BYTES // (width * reference.NUMPY_TYPES[dtype].itemsize), width
     return (rows, width) if dice.random() < 0.7 else (dice.choice([1, 2, 3]), rows, width)
 
 
