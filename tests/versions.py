@@ -50,6 +50,12 @@ LIMITS: Final = (
     ),
     (
         "onnxruntime",
+        "1.30",
+        r"implementation for SimplifiedLayerNormalization",
+        "has no SimplifiedLayerNormalization of bfloat16",
+    ),
+    (
+        "onnxruntime",
         "1.26",
         r"implementation for FusedMatMul",
         "has no float64 FusedMatMul, which verify's float64 run needs",
