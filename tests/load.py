@@ -2,10 +2,9 @@
 
     python tests/load.py [SECONDS]
 
-Four processes work side by side. ``library`` runs every operator, element type and shape on eight threads, which
+Three processes work side by side. ``library`` runs every operator, element type and shape on eight threads, which
 also make and drop sessions. ``bodies`` does the same with the same models, whose function bodies run on onnxruntime's
-own kernels: what grows there too is not ours. ``tool`` fuses, inspects and verifies small committed models in turn;
-``models`` only makes sessions of what it fused: onnxruntime 1.31 loses 3 KB with each model that has our bodies.
+own kernels: what grows there too is not ours. ``tool`` fuses, inspects and verifies small committed models in turn.
 
 Memory is what stays resident when malloc has given back what is free; for that the threads pause and all sessions are
 dropped. The first quarter of the time is warm-up.
@@ -45,7 +44,7 @@ BLOCKS = 12
 ERRORS = 4
 MEBIBYTE = 2**20
 LIBC = ctypes.CDLL(None)
-PARTS = ("library", "bodies", "tool", "models")
+PARTS = ("library", "bodies", "tool")
 
 
 class Load:
@@ -137,29 +136,9 @@ def run_sessions(load: Load, *, with_library: bool) -> None:
         list(pool.map(guarded, range(THREADS)))
 
 
-def smallest_models() -> list[Path]:
-    return sorted((abi.ROOT / "models").glob("*/model.onnx"), key=lambda path: path.stat().st_size)[:MODELS]
-
-
-def run_models(load: Load) -> None:
-    """The tool's models, fused beforehand, in onnxruntime by itself: one session where ``verify`` makes one."""
-    optimized = map(rmsnorm_onnx.optimize, smallest_models())
-    fused = [result.model.SerializeToString() for result in optimized if result.fused]
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    load.start()
-    load.sample()
-    while time.monotonic() < load.end:
-        ort.InferenceSession(fused[load.runs % len(fused)], options, providers=["CPUExecutionProvider"])
-        load.count(sessions=1)
-        if time.monotonic() > load.next_pause:
-            load.sample()
-
-
 def run_tool(load: Load) -> None:
     """The smallest models, in turn."""
-    models = smallest_models()
+    models = sorted((abi.ROOT / "models").glob("*/model.onnx"), key=lambda path: path.stat().st_size)[:MODELS]
     first: dict[Path, bytes] = {}
     load.sample()
     while time.monotonic() < load.end:
@@ -169,7 +148,7 @@ def run_tool(load: Load) -> None:
         if fused.fused:
             rmsnorm_onnx.verify(path, fused.model, samples=1)
         text = fused.model.SerializeToString(deterministic=True)
-        load.count(sessions=int(bool(fused.fused)), wrong=int(first.setdefault(path, text) != text))
+        load.count(wrong=int(first.setdefault(path, text) != text))
         if time.monotonic() > load.next_pause:
             load.sample()
 
@@ -178,8 +157,8 @@ def run_part(part: str, seconds: float) -> None:
     """What a process says of itself, as JSON on stdout."""
     library.get_library_path = abi.library_path
     load = Load(seconds)
-    if part in {"tool", "models"}:
-        (run_tool if part == "tool" else run_models)(load)
+    if part == "tool":
+        run_tool(load)
     else:
         run_sessions(load, with_library=part == "library")
     print(json.dumps({name: getattr(load, name) for name in ("runs", "sessions", "wrong", "samples")}))
@@ -204,11 +183,6 @@ def measure(part: str, seconds: float) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def beyond(own: list[float], control: list[float]) -> tuple[float, float]:
-    """Growth, and its standard error, that the control does not have."""
-    return own[0] - max(0, control[0]), float(np.hypot(own[1], control[1]))
-
-
 def judge(results: dict[str, dict[str, object]]) -> int:
     """Prints the table; 1 when memory grows or bits differ."""
     print(f"{'':8} {'runs':>9} {'sessions':>9} {'MiB start':>9} {'warm':>7} {'end':>7} {'MiB/hour':>15} differ")
@@ -222,11 +196,9 @@ def judge(results: dict[str, dict[str, object]]) -> int:
         )
         print(line)
     bad = [f"{part}: {result['wrong']} outputs differ" for part, result in results.items() if result["wrong"]]
-    ours = beyond(slopes["library"], slopes["bodies"])
-    # The control makes more sessions.
-    pace = results["tool"]["sessions"] / results["models"]["sessions"]
-    tool = beyond(slopes["tool"], [pace * one for one in slopes["models"]])
-    for name, (slope, error) in {"library": ours, "tool": tool}.items():
+    control = slopes["bodies"]
+    ours = slopes["library"][0] - max(0, control[0]), np.hypot(slopes["library"][1], control[1])
+    for name, (slope, error) in {"library": ours, "tool": slopes["tool"]}.items():
         if slope > ERRORS * error:
             bad.append(f"{name}: memory grows by {slope:.1f} ± {error:.1f} MiB/hour")
     runs = results["library"]["runs"] / results["library"]["samples"][-1][0] * 3600

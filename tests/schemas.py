@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import re
 import types
@@ -71,8 +72,8 @@ def descriptions(kind: type) -> dict[str, str]:
     """What the docstring says of each field."""
     found: dict[str, str] = {}
     names: list[str] = []
-    for line in (kind.__doc__ or "").partition("Attributes:\n")[2].splitlines():
-        start = re.match(r" {8}(\w+(?:, \w+)*): (.*)", line)
+    for line in inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")[2].splitlines():
+        start = re.match(r" {4}(\w+(?:, \w+)*): (.*)", line)
         if start:
             names = start[1].split(", ")
         for name in names:
