@@ -87,7 +87,7 @@ def test_bits_do_not_depend_on_streaming(isa, dtype, form, shape):
     "shape", [(41, 64), (27, 128), (21, 256), (6, 512), (5, 768), (5, 576), (4, 1152), (4, 2048), (3, 4096)], ids=str
 )
 def test_bits_of_a_row_do_not_depend_on_the_rows_behind_it(isa, dtype, form, shape):
-    """Pass 1 of rows of these widths runs ahead of pass 2, across rows: alone, in pairs, in place, streamed."""
+    """Pass 1 of rows of these widths runs ahead of pass 2, across rows: alone, some, all, in place, streamed."""
     norm = Norm(form, isa=isa, split=1, streaming=0)
     given = (samples(shape, dtype), None if form == "plain" else seconds(shape, dtype), scales(shape[1:]))
     alone, total = run(norm, *given)

@@ -5,8 +5,8 @@
 
 namespace rmsnorm::RMSNORM_ISA {
 
-// Of one row, or of one in each lane. A division takes three times as long as a product, whose
-// second rounding only a result in double could show.
+// Of one row, or of one in each lane. A product is found sooner than a quotient, and only a result
+// in double could show its second rounding.
 template <class S, class D>
 [[gnu::always_inline]] inline D mean_of(D total, double averaged) {
   if constexpr (__is_same(S, double)) return total / averaged;
