@@ -7,6 +7,9 @@
 # make matrix: tests with old and new releases of onnxruntime, onnx and the others; MATRIX=quick only both ends.
 # make cuda: the library with the kernels for NVIDIA GPUs; make cuda CUDA=90 for one architecture.
 # make cuda-test, cuda-sanitize, cuda-bench: on a machine with a GPU, with PYTHON's torch or cupy; see docs/cuda.md.
+# onnxruntime would report the models of tests, fuzzers and benchmarks.
+export ORT_DISABLE_TELEMETRY := 1
+
 VENV := .venv
 BIN := $(VENV)/bin
 # Most modules of what is installed are never imported.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Generator
 
@@ -9,6 +10,8 @@ import pytest
 from versions import lacking
 
 PARITY = "parity"
+# Before onnxruntime is imported: models made by tests are not reported by it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -36,6 +36,15 @@ def test_require_that_is_not_reached_is_a_no_and_writes_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_onnxruntime_leaves_no_device_number_in_the_home(tmp_path, monkeypatch):
+    """Where its telemetry is on, it keeps one below the cache, and events that it will send."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY"):
+        monkeypatch.delenv(name, raising=False)
+    run_process("verify", LLAMA, LLAMA, "--samples", 1)
+    assert not list(tmp_path.rglob("*onnxruntime*"))
+
+
 def test_json_is_one_document(tmp_path):
     document = json.loads(run("optimize", LLAMA, tmp_path / "out.onnx", "--json").stdout)
     assert document["schema_version"] == 1

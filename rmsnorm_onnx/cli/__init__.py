@@ -6,6 +6,7 @@ Everything heavy is imported inside the commands, so that --help answers at once
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import Annotated, Any
 
@@ -55,6 +56,8 @@ def _options(
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; exit codes are 0 yes, 1 no, 2 bad input, 3 could not run."""
+    # onnxruntime's packages since 1.29 report models and sessions; it looks at this once, when it is imported.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A name that the terminal's encoding lacks is shown by its codes, not by a traceback.
