@@ -42,12 +42,13 @@ def plan(shape, dtype=DType.BFLOAT16, device="sm_90", form="plain", stash=None, 
     )
     text = cuda_abi.emulated().plan(device, problem)
     found = {name: int(number) for name, number in re.findall(r"([a-z]+) (\d+)", text)}
-    return {**found, "path": text.split()[0], "streaming": " streaming" in text, "text": text}
+    flags = {flag: f" {flag}" in text for flag in ("streaming", "spread")}
+    return {**found, **flags, "path": text.split()[0], "text": text}
 
 
 def order(found):
     """What the order of a sum depends on."""
-    return found["threads"], found["vectors"], found["cluster"]
+    return found["threads"], found["vectors"], found["cluster"], found["spread"]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def order(found):
 )
 def test_width_and_form_choose_the_threads(width, device, form, expected):
     found = plan((4096, width), device=device, form=form)
-    assert (found["path"], *order(found)) == expected
+    assert (found["path"], *order(found)) == (*expected, False)
 
 
 @pytest.mark.parametrize("device", list(cuda_abi.DEVICES))
@@ -118,11 +119,11 @@ def test_few_wide_rows_are_written_by_several_blocks():
     assert plan((1, 8192), form="skip", sum=2 << 40)["slices"] == 1
 
 
-def test_registers_hold_whole_aligned_vectors_alone():
+def test_registers_hold_whole_aligned_vectors():
     held = plan((64, 4096))
     assert held["path"] == "rows"
     for other in (
-        plan((64, 4097)),
+        plan((64, 500)),
         plan((64, 4096), x=(1 << 40) + 2),
         plan((64, 4096), y=(4 << 40) + 8),
         plan((64, 4096), scale=(3 << 40) + 2),
@@ -133,6 +134,18 @@ def test_registers_hold_whole_aligned_vectors_alone():
     ):
         assert other["path"] == "reread"
     assert plan((64, 4096), scale_type=DType.FLOAT)["path"] == "rows"
+
+
+@pytest.mark.parametrize("width", [513, 4097, 4100, 5003, 16391, 100001])
+def test_registers_hold_rows_that_no_vectors_fit(width):
+    """In an order of their own, wherever they begin."""
+    for changes in ({}, {"x": (1 << 40) + 2}, {"scale": (3 << 40) + 2}, {"scale": None}, {"scale_type": DType.FLOAT}):
+        found = plan((64, width), **changes)
+        assert (found["path"], found["spread"]) == ("rows", True)
+    for changes in ({"scale_type": DType.FLOAT16}, {"scale_shape": (1,)}, {"stash": DType.DOUBLE}):
+        found = plan((64, width), **changes)
+        assert (found["path"], found["spread"]) == ("reread", True)
+    assert not plan((2, 8, 4, width), axes=(1, 3), scale_shape=(width,))["spread"]
 
 
 def test_y_that_the_cache_does_not_hold_is_streamed():

@@ -102,7 +102,7 @@ class Tile {
         const Place at = place_in(round, i);
         if (F == Form::kSkip && task.sum) store(task.sum, held_[i].value(), at.x);
         S scale[kElements];
-        load_scale<kElements>(task.scale, task.scale_type, at.scale, task.scale_step, kElements,
+        load_scale<kElements>(task.scale, task.scale_type, at.scale, task.scale_step, 1, kElements,
                               scale);
         store(task.y, held_[i].result(task.rounding, scale, reciprocal, 1), at.x);
       }
@@ -155,7 +155,8 @@ class Tile {
     if constexpr (kIsWide) {
       return load16(from);
     } else {
-      return load_element(from);
+      Bits<T> element[kVector<T>] = {load_bits(from)};
+      return vector_of<T>(element);
     }
   }
   RMSNORM_DEVICE void store(void* tensor, const Words& v, int64_t at) const {

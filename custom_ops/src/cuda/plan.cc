@@ -46,6 +46,12 @@ bool has_whole_steps(const Walk& walk, const int64_t* steps, int64_t size) {
   return whole;
 }
 
+// Whether kernels that hold rows read the scale.
+bool is_usual_scale(const Problem& p, Element scale_type) {
+  return !p.scale ||
+         (p.layout.inner_scale == 1 && (scale_type == p.type || scale_type == p.settings.stash));
+}
+
 // Whether every vector, of the scale too, is 16 aligned bytes.
 bool is_whole(const Problem& p, Element scale_type) {
   const Layout& layout = p.layout;
@@ -55,16 +61,20 @@ bool is_whole(const Problem& p, Element scale_type) {
        {p.x, p.second, p.scale, static_cast<const void*>(p.y), static_cast<const void*>(p.sum)}) {
     all |= reinterpret_cast<uintptr_t>(tensor);
   }
-  const bool scale_fits = layout.inner_scale == 1 &&
-                          (scale_type == p.type || scale_type == p.settings.stash) &&
-                          has_whole_steps(layout.kept, layout.kept.scale, scale_size);
-  return layout.reduced.count == 1 && all % 16 == 0 && (!p.scale || scale_fits) &&
-         has_whole_steps(layout.kept, layout.kept.x, size);
+  return layout.reduced.count == 1 && all % 16 == 0 &&
+         has_whole_steps(layout.kept, layout.kept.x, size) &&
+         (!p.scale || has_whole_steps(layout.kept, layout.kept.scale, scale_size));
 }
 
 bool is_in_place(const Problem& p) {
   const bool sum = p.sum && (p.sum == p.x || p.sum == p.second);
   return sum || p.y == p.x || p.y == p.second;
+}
+
+// Where vectors of most rows would straddle two of memory, elements side by side take fewer
+// instructions. The width decides, not the address: this makes the order of the sum.
+bool is_spread(const Layout& layout, int64_t size, int threads) {
+  return layout.reduced.count == 1 && layout.inner * size % 16 != 0 && threads >= kWarp;
 }
 
 int power_of_two_from(int64_t least) {
@@ -98,7 +108,10 @@ Plan plan_rows(const Problem& p, Element scale_type, const Device& device) {
   plan.vector = int(16 / size_of(p.type));
   const int64_t row_vectors = (layout.inner + plan.vector - 1) / plan.vector * layout.reduced.count;
   const bool fits = divide_row(p, device, row_vectors, &plan);
-  if (!fits || !has_held_stash(p) || !is_whole(p, scale_type)) plan.path = Path::kReread;
+  plan.spread = is_spread(layout, size_of(p.type), plan.threads);
+  const bool held = has_held_stash(p) && is_usual_scale(p, scale_type) &&
+                    (plan.spread || is_whole(p, scale_type));
+  if (!fits || !held) plan.path = Path::kReread;
   if (plan.threads <= kWarp) {
     // Smaller blocks where there are too few of them for all processors.
     const auto blocks_of = [&](int threads) {
@@ -120,7 +133,7 @@ Plan plan_rows(const Problem& p, Element scale_type, const Device& device) {
   }
   plan.streaming = layout.elements() * size_of(p.type) > device.l2_bytes;
   plan.prefetches_scale =
-      p.scale && plan.path == Path::kRows && layout.inner_scale && plan.blocks <= device.processors;
+      p.scale && plan.path == Path::kRows && !plan.spread && plan.blocks <= device.processors;
   return plan;
 }
 
@@ -152,6 +165,7 @@ std::string to_text(const Plan& plan) {
   text += part("vectors", plan.vectors) + part("rows", plan.rows) + part("slices", plan.slices);
   text += part("cluster", plan.cluster) + part("blocks", plan.blocks);
   text += part("shared", plan.shared_bytes);
+  if (plan.spread) text += " spread";
   if (plan.streaming) text += " streaming";
   if (plan.prefetches_scale) text += " prefetches-scale";
   return text;

@@ -18,7 +18,7 @@ struct Device {
 
 // Which kernel runs.
 enum class Path : int32_t {
-  kRows,     // rows of whole aligned vectors, held in registers
+  kRows,     // rows of whole aligned vectors, or spread ones, held in registers
   kReread,   // any others: read a second time, from L1 or L2 where they fit
   kColumns,  // norms side by side
 };
@@ -34,6 +34,7 @@ struct Plan {
   int64_t blocks = 1;
   int shared_bytes = 0;    // dynamic
   bool aligned = false;    // every vector that is not the last of its run is 16 aligned bytes
+  bool spread = false;     // a warp's lanes hold elements side by side, not vectors
   bool streaming = false;  // Y leaves the caches first: they do not hold it anyway
   bool prefetches_scale = false;  // before the sum, where too few rows are in flight to hide it
 };

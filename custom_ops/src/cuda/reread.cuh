@@ -10,19 +10,32 @@
 
 namespace rmsnorm::cuda {
 
+// A vector of the row, or spread elements of it.
+template <int kVector, class S>
+RMSNORM_DEVICE Spot spot_for(const Task<S>& task, const Share& share, int64_t index) {
+  if (!task.spread) return spot_of<kVector>(task, share.place, index);
+  const int lane = share.lane % kWarp;
+  const int64_t at = (index - lane) * kVector + lane, all = share.exists ? task.inner - at : 0;
+  return {share.place.x + at, share.place.scale + at * task.scale_step,
+          at_most_2_to_20(spread_over_lanes(all)), false};
+}
+
 template <class T>
-RMSNORM_DEVICE Words load_at(const void* tensor, int64_t at, int count) {
-  if (count <= 0) return Words{};
-  return load_anywhere(static_cast<const T*>(tensor) + at, count);
+RMSNORM_DEVICE Words load_at(bool spread, const void* tensor, int64_t at, int left) {
+  const T* const from = static_cast<const T*>(tensor) + at;
+  if (spread) return load_spread(from, left);
+  return left > 0 ? load_anywhere(from, left) : Words{};
 }
 
 template <class T, class S>
 RMSNORM_DEVICE void store_at(const Task<S>& task, const Share& share, void* tensor, const Words& v,
                              const Spot& spot) {
+  T* const to = static_cast<T*>(tensor) + spot.x;
+  if (task.spread) return store_spread(to, v, spot.left);
   const int width = task.threads < kWarp ? task.threads : kWarp;
   const int lane = share.lane & (width - 1);
-  store_anywhere(static_cast<T*>(tensor) + spot.x, v,
-                 {spot.left, lane > 0 && !spot.first, lane + 1 < width}, width, task.streaming);
+  store_anywhere(to, v, {spot.left, lane > 0 && !spot.first, lane + 1 < width}, width,
+                 task.streaming);
 }
 
 template <class T, class S, Form F>
@@ -31,7 +44,10 @@ reread_rows(RMSNORM_ARGUMENT Task<S> task) {
   allow_kernels_after();
   const Share share = share_of(task);
   const auto spot_at = [&](int64_t j) {
-    return spot_of<kVector<T>>(task, share.place, share.first + j * share.stride);
+    return spot_for<kVector<T>>(task, share, share.first + j * share.stride);
+  };
+  const auto load = [&](const void* tensor, const Spot& spot) {
+    return load_at<T>(task.spread, tensor, spot.x, spot.left);
   };
   // All lanes of a warp take as many steps: those of its first lane.
   const int64_t left = task.row_vectors - (share.exists ? share.first - share.lane % kWarp : 0);
@@ -42,11 +58,9 @@ reread_rows(RMSNORM_ARGUMENT Task<S> task) {
 #pragma unroll 1
   for (int64_t j = 0; j < steps; ++j) {
     const Spot spot = spot_at(j);
-    const Words x = load_at<T>(task.x, spot.x, spot.left);
+    const Words x = load(task.x, spot);
     Words second{};
-    if constexpr (F == Form::kSkip || F == Form::kPreGated) {
-      second = load_at<T>(task.second, spot.x, spot.left);
-    }
+    if constexpr (F == Form::kSkip || F == Form::kPreGated) second = load(task.second, spot);
     S v[kVector<T>];
     held.take(x, second, v);
 #pragma unroll
@@ -58,15 +72,15 @@ reread_rows(RMSNORM_ARGUMENT Task<S> task) {
 #pragma unroll 1
   for (int64_t j = 0; j < steps; ++j) {
     const Spot spot = spot_at(j);
-    const Words x = load_at<T>(task.x, spot.x, spot.left);
+    const Words x = load(task.x, spot);
     Words second{};
-    if constexpr (F != Form::kPlain) second = load_at<T>(task.second, spot.x, spot.left);
+    if constexpr (F != Form::kPlain) second = load(task.second, spot);
     S v[kVector<T>], scale[kVector<T>];
     if (task.scale_like_x) {
-      unpack<T>(load_at<T>(task.scale, spot.scale, spot.left), scale);
+      unpack<T>(load_at<T>(task.spread, task.scale, spot.scale, spot.left), scale);
     } else {
-      load_scale<kVector<T>>(task.scale, task.scale_type, spot.scale, task.scale_step, spot.left,
-                             scale);
+      load_scale<kVector<T>>(task.scale, task.scale_type, spot.scale, task.scale_step,
+                             task.spread ? kWarp : 1, spot.left, scale);
     }
     held.take(x, second, v);
     if constexpr (F == Form::kSkip) {

@@ -1,5 +1,5 @@
-// Rows of whole aligned vectors, read once: all of a row is held in the registers of a group of
-// lanes, of a block or of the blocks of a cluster.
+// Rows read once: all of a row is held in the registers of a group of lanes, of a block or of the
+// blocks of a cluster. They are whole aligned vectors, or spread over the lanes of warps.
 #pragma once
 
 #include "enqueue.cuh"
@@ -8,31 +8,47 @@
 
 namespace rmsnorm::cuda {
 
+template <bool kSpread, class T>
+RMSNORM_DEVICE Words load_held(const T* from, int left) {
+  if constexpr (kSpread) return load_spread(from, left);
+  return left > 0 ? load16(from) : Words{};
+}
+
+template <bool kSpread, class T>
+RMSNORM_DEVICE void store_held(T* to, const Words& v, int left, bool streaming) {
+  if constexpr (kSpread) return store_spread(to, v, left);
+  store16(to, v, streaming);
+}
+
 // 512 threads leave each 128 registers.
-template <class T, class S, Form F, int kCount>
+template <class T, class S, Form F, int kCount, bool kSpread>
 RMSNORM_KERNEL(512)
 hold_rows(RMSNORM_ARGUMENT Task<S> task) {
   allow_kernels_after();
   const Share share = share_of(task);
-  const int first = int(share.first), stride = share.stride, vectors = int(task.row_vectors);
+  const int first = int(share.first), stride = share.stride, inner = int(task.inner);
+  const int lane = kSpread ? share.lane % kWarp : 0;
+  const auto element = [&](int j) { return (first - lane + j * stride) * kVector<T> + lane; };
+  // Elements from there on, at least 1 if the vector exists; where they are spread, the lane's own.
+  const auto left = [&](int j) {
+    const int all = inner - element(j);
+    if constexpr (kSpread) return share.exists ? spread_over_lanes(all) : 0;
+    return all;
+  };
   const auto at = [&](const void* tensor, int j) {
-    const T* const row = static_cast<const T*>(tensor) + share.place.x;
-    return reinterpret_cast<const Words*>(row) + (first + j * stride);
+    return static_cast<const T*>(tensor) + share.place.x + element(j);
   };
-  const auto scale_at = [&](int j) {
-    return share.place.scale + int64_t(first + j * stride) * kVector<T>;
-  };
+  const auto scale_at = [&](int j) { return share.place.scale + element(j); };
   wait_for_kernels_before();
   Words x[kCount], second[kCount];
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    const bool exists = first + j * stride < vectors;
-    x[j] = exists ? load16(at(task.x, j)) : Words{};
-    if constexpr (F != Form::kPlain) second[j] = exists ? load16(at(task.second, j)) : Words{};
+    x[j] = load_held<kSpread>(at(task.x, j), left(j));
+    if constexpr (F != Form::kPlain) second[j] = load_held<kSpread>(at(task.second, j), left(j));
   }
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    if (task.prefetches_scale && first + j * stride < vectors) {
+    if (task.prefetches_scale && left(j) > 0) {
       prefetch(static_cast<const char*>(task.scale) + scale_at(j) * task.scale_bytes);
     }
   }
@@ -50,14 +66,17 @@ hold_rows(RMSNORM_ARGUMENT Task<S> task) {
   const int begin = task.is_cluster ? 0 : share.number * part;
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    if (first + j * stride >= vectors || j < begin || j >= begin + part) continue;
+    if (left(j) <= 0 || j < begin || j >= begin + part) continue;
     S scale[kVector<T>];
-    load_aligned_scale<T>(task.scale, task.scale_bytes == sizeof(S), scale_at(j), scale);
+    load_held_scale<kSpread, T>(task.scale, task.scale_bytes == sizeof(S), scale_at(j), left(j),
+                                scale);
+    const auto store = [&](void* tensor, const Words& v) {
+      store_held<kSpread>(const_cast<T*>(at(tensor, j)), v, left(j), task.streaming);
+    };
     if constexpr (F == Form::kSkip) {
-      if (task.sum) store16(const_cast<Words*>(at(task.sum, j)), held[j].value(), task.streaming);
+      if (task.sum) store(task.sum, held[j].value());
     }
-    store16(const_cast<Words*>(at(task.y, j)), held[j].result(task.rounding, scale, &reciprocal, 0),
-            task.streaming);
+    store(task.y, held[j].result(task.rounding, scale, &reciprocal, 0));
   }
   if (task.is_cluster) cluster_sync();
 }

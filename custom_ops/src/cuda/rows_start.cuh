@@ -21,15 +21,21 @@ std::string start_rows(const Start& start) {
   using S = HeldStash<T>;
   return choose_form<T, S>(start.problem.form, [&](auto choice) {
     constexpr Form kForm = decltype(choice)::kForm;
+    constexpr int kMost = kForm == Form::kPlain ? 8 : 4;
+    if (start.plan.spread) {
+      // Rows of a warp or more have four vectors at least.
+      return start.plan.vectors == 4 ? enqueue_rows<S>(hold_rows<T, S, kForm, 4, true>, start)
+                                     : enqueue_rows<S>(hold_rows<T, S, kForm, kMost, true>, start);
+    }
     switch (start.plan.vectors) {
       case 1:
-        return enqueue_rows<S>(hold_rows<T, S, kForm, 1>, start);
+        return enqueue_rows<S>(hold_rows<T, S, kForm, 1, false>, start);
       case 2:
-        return enqueue_rows<S>(hold_rows<T, S, kForm, 2>, start);
+        return enqueue_rows<S>(hold_rows<T, S, kForm, 2, false>, start);
       case 4:
-        return enqueue_rows<S>(hold_rows<T, S, kForm, 4>, start);
+        return enqueue_rows<S>(hold_rows<T, S, kForm, 4, false>, start);
       default:
-        return enqueue_rows<S>(hold_rows<T, S, kForm, (kForm == Form::kPlain ? 8 : 4)>, start);
+        return enqueue_rows<S>(hold_rows<T, S, kForm, kMost, false>, start);
     }
   });
 }

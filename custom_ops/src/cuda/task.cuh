@@ -31,6 +31,7 @@ struct Task {
   int32_t threads_log2;
   int32_t blocks_log2;
   bool is_cluster;  // or each of them adds up all of it and writes one part
+  bool spread;
   bool streaming;
   bool prefetches_scale;
   Walk kept;
@@ -58,6 +59,7 @@ struct Task {
         threads_log2(__builtin_ctz(unsigned(threads))),
         blocks_log2(__builtin_ctz(unsigned(blocks))),
         is_cluster(plan.cluster > 1),
+        spread(plan.spread),
         streaming(plan.streaming),
         prefetches_scale(plan.prefetches_scale),
         kept(p.layout.kept),
@@ -68,13 +70,14 @@ struct Task {
 struct Spot {
   int64_t x;
   int64_t scale;
-  int left;    // elements from its first to the end of its run, 0 or less where the row has ended
+  int left;    // elements of it before its run ends, or more; 0 or less where the row has ended
   bool first;  // of its run
 };
 
+RMSNORM_DEVICE int at_most_2_to_20(int64_t left) { return int(left < 1 << 20 ? left : 1 << 20); }
+
 template <int kVector, class S>
 RMSNORM_DEVICE Spot spot_of(const Task<S>& task, const Place& row, int64_t index) {
-  constexpr int64_t kMuch = 1 << 20;
   Place run = row;
   int64_t in_run = index;
   if (task.reduced.count > 1) {
@@ -84,8 +87,7 @@ RMSNORM_DEVICE Spot spot_of(const Task<S>& task, const Place& row, int64_t index
     in_run = index - before * task.run_vectors;
   }
   const int64_t at = in_run * kVector, left = index < task.row_vectors ? task.inner - at : 0;
-  return {run.x + at, run.scale + at * task.scale_step, int(left < kMuch ? left : kMuch),
-          in_run == 0};
+  return {run.x + at, run.scale + at * task.scale_step, at_most_2_to_20(left), in_run == 0};
 }
 
 }  // namespace rmsnorm::cuda

@@ -2,6 +2,8 @@
 // hold an element of the row: those lie within any allocation.
 #pragma once
 
+#include <type_traits>
+
 #include "element.cuh"
 
 namespace rmsnorm::cuda {
@@ -42,28 +44,77 @@ RMSNORM_DEVICE Words load_anywhere(const T* from, int count) {
   return joined(low, high, shift);
 }
 
-// The first of a vector of zeros.
+// Elements as they are in memory, one in each.
 template <class T>
-RMSNORM_DEVICE Words load_element(const T* from) {
-  if constexpr (sizeof(T) == 8) {
-    const uint64_t bits = *reinterpret_cast<const uint64_t*>(from);
-    return {uint32_t(bits), uint32_t(bits >> 32), 0, 0};
-  } else if constexpr (sizeof(T) == 4) {
-    return {*reinterpret_cast<const uint32_t*>(from), 0, 0, 0};
-  } else {
-    return {*reinterpret_cast<const uint16_t*>(from), 0, 0, 0};
+using Bits = std::conditional_t<sizeof(T) == 8, uint64_t,
+                                std::conditional_t<sizeof(T) == 4, uint32_t, uint16_t>>;
+
+template <class T>
+RMSNORM_DEVICE Bits<T> load_bits(const T* from) {
+  return *reinterpret_cast<const Bits<T>*>(from);
+}
+template <class T>
+RMSNORM_DEVICE Words vector_of(const Bits<T>* element) {
+  Words v;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    if constexpr (sizeof(T) == 8) {
+      v.word[i] = uint32_t(element[i / 2] >> i % 2 * 32);
+    } else if constexpr (sizeof(T) == 4) {
+      v.word[i] = element[i];
+    } else {
+      v.word[i] = uint32_t(element[2 * i + 1]) << 16 | element[2 * i];
+    }
   }
+  return v;
 }
 
 template <class T>
 RMSNORM_DEVICE void store_element(T* to, const Words& v, int i) {
   if constexpr (sizeof(T) == 8) {
-    reinterpret_cast<uint64_t*>(to)[i] = uint64_t(v.word[2 * i + 1]) << 32 | v.word[2 * i];
+    *reinterpret_cast<uint64_t*>(to) = uint64_t(v.word[2 * i + 1]) << 32 | v.word[2 * i];
   } else if constexpr (sizeof(T) == 4) {
-    reinterpret_cast<uint32_t*>(to)[i] = v.word[i];
+    *reinterpret_cast<uint32_t*>(to) = v.word[i];
   } else {
-    reinterpret_cast<uint16_t*>(to)[i] = uint16_t(v.word[i / 2] >> i % 2 * 16);
+    *reinterpret_cast<uint16_t*>(to) = uint16_t(v.word[i / 2] >> i % 2 * 16);
   }
+}
+
+// Elements may be spread: those of a warp's lanes lie side by side, so that one lane's are kWarp
+// apart. It has so many of the first `count` from its own on; 0 or less if that is.
+template <class Count>
+RMSNORM_DEVICE Count spread_over_lanes(Count count) {
+  return (count + kWarp - 1) >> 5;
+}
+
+// body(i, where) of kCount of them, or of the first `left`.
+template <int kCount, class Body>
+RMSNORM_DEVICE void each_spread(int left, Body body) {
+  if (left >= kCount) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) body(i, i * kWarp);
+  } else {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (i < left) body(i, i * kWarp);
+    }
+  }
+}
+
+// No branches: the loads of several vectors are to be under way at once.
+template <class T>
+RMSNORM_DEVICE Words load_spread(const T* from, int left) {
+  Bits<T> element[kVector<T>];
+#pragma unroll
+  for (int i = 0; i < kVector<T>; ++i) {
+    element[i] = i < left ? load_bits(from + i * kWarp) : Bits<T>(0);
+  }
+  return vector_of<T>(element);
+}
+
+template <class T>
+RMSNORM_DEVICE void store_spread(T* to, const Words& v, int left) {
+  each_spread<kVector<T>>(left, [&](int i, int at) { store_element(to + at, v, i); });
 }
 
 // Where a vector stands among those that its neighbours write.
@@ -92,7 +143,7 @@ RMSNORM_DEVICE void store_anywhere(T* to, const Words& v, const Neighbours& next
 #pragma unroll
   for (int i = 0; i < kVector<T>; ++i) {
     const bool written = shift + i * kSize < 16 ? first_whole : second_whole;
-    if (i < next.left && !written) store_element(to, v, i);
+    if (i < next.left && !written) store_element(to + i, v, i);
   }
 }
 
