@@ -26,14 +26,15 @@ RMSNORM_KERNEL(512)
 hold_rows(RMSNORM_ARGUMENT Task<S> task) {
   allow_kernels_after();
   const Share share = share_of(task);
-  const int first = int(share.first), stride = share.stride, inner = int(task.inner);
+  const int first = int(share.first), stride = share.stride, vectors = int(task.row_vectors);
   const int lane = kSpread ? share.lane % kWarp : 0;
-  const auto element = [&](int j) { return (first - lane + j * stride) * kVector<T> + lane; };
-  // Elements from there on, at least 1 if the vector exists; where they are spread, the lane's own.
+  const auto element = [&](int j) {
+    return int64_t(first + j * stride - lane) * kVector<T> + lane;
+  };
+  // Vectors from there on; of spread ones, elements of the lane.
   const auto left = [&](int j) {
-    const int all = inner - element(j);
-    if constexpr (kSpread) return share.exists ? spread_over_lanes(all) : 0;
-    return all;
+    if constexpr (!kSpread) return vectors - (first + j * stride);
+    return share.exists ? spread_over_lanes(int(task.inner) - int(element(j))) : 0;
   };
   const auto at = [&](const void* tensor, int j) {
     return static_cast<const T*>(tensor) + share.place.x + element(j);
