@@ -1,8 +1,8 @@
 // Norms whose innermost run is reduced: y = v / root(mean(v^2)) * scale along contiguous runs.
 // Two passes over a group of rows: the first reads them (and brings them to L1), the second reads
 // them again and writes Y.
-#include "ahead.h"
 #include "cursor.h"
+#include "groups.h"
 #include "kernels.h"
 #include "run.h"
 
@@ -11,9 +11,9 @@ namespace {
 
 // Rows go through each pass in groups, so that root and quotient are computed for eight rows at
 // once and their latency counts once a group. A group stays in L1 if two rows do. (Rows that
-// ahead.h takes do not come here.) Measured and dropped, for groups of rows of 512 elements and
-// more: pass 1 of a group between or inside pass 2 of the one before, and prefetches of the next
-// group where Y is kept in the caches.
+// ahead.h and groups.h take do not come here.) Measured and dropped, for groups of rows of 512
+// elements and more: pass 1 of a group between or inside pass 2 of the one before, and prefetches
+// of the next group where Y is kept in the caches.
 constexpr int kGroup = 32;
 constexpr int64_t kGroupBytes = 16 * 1024;
 // Where Y passes the caches by, pass 2 prefetches the next group, and memory is read while it is
@@ -61,16 +61,7 @@ struct Group {
   }
 
   void find_roots(const Problem& p, int64_t index) {
-    const double averaged = double(p.layout.averaged);
-    if (count == 1) {  // eight at once take 35 ns longer than one alone
-      reciprocal_of_root(p.settings, mean_of<S>(total[0].value(), averaged), high, low);
-    } else {
-      for (int i = count; i % kWidth<double> != 0; ++i) total[i].clear();
-      for (int i = 0; i < count; i += kWidth<double>) {
-        reciprocals_of_roots(p.settings, mean_of<S>(Total<S>::values(total + i), averaged),
-                             high + i, low + i);
-      }
-    }
+    RMSNORM_ISA::find_roots(p, total, count, high, low);
     for (int i = 0; p.inverse && i < count; ++i) p.inverse[index + i] = float(high[i]);
   }
 };
@@ -176,11 +167,12 @@ void rows(const Problem& p, int64_t begin, int64_t end) {
   choose(stage, [&](auto choice) {
     using C = decltype(choice);
     const auto sum = sum_run<C::kForm, T, S>;
-    if constexpr (C::kSimple && C::kForm != Form::kPreGated && __is_same(S, float) &&
-                  kVectorBytes >= 32) {
+    if constexpr (C::kSimple && C::kForm != Form::kPreGated && kVectorBytes >= 32) {
+      constexpr bool is_float = __is_same(S, float);
       if (!streams<T>(p)) {
-        begin = run_ahead<C::kForm, Full>(stage, p, begin, end);
-      } else if constexpr (C::kForm == Form::kPlain) {
+        if constexpr (is_float) begin = run_ahead<C::kForm, Full>(stage, p, begin, end);
+        if (takes_groups<C::kForm, T, S>(p)) return run_groups<C::kForm>(stage, p, begin, end);
+      } else if constexpr (is_float && C::kForm == Form::kPlain) {
         begin = run_ahead<C::kForm, Streamed>(stage, p, begin, end);
       }
     }
