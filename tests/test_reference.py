@@ -112,9 +112,10 @@ def test_ulp_is_the_distance_to_the_next_number(dtype):
     for value in (one, dtype(1.75), dtype(-3), largest, smallest, dtype(0)):
         magnitude = np.abs(np.asarray(value, dtype))
         bits = magnitude.view(f"u{np.dtype(dtype).itemsize}")
-        upper = (bits + 1).astype(bits.dtype).view(dtype)
+        last_bit = bits.dtype.type(1)  # numpy 1 makes a float of uint64 and a Python int
+        upper = (bits + last_bit).view(dtype)
         if value == largest:
-            upper, magnitude = magnitude, (bits - 1).astype(bits.dtype).view(dtype)
+            upper, magnitude = magnitude, (bits - last_bit).view(dtype)
         step = float(upper) - float(magnitude)
         assert reference.ulp(value, dtype) == step
 

@@ -16,6 +16,12 @@ import pytest
 LIMITS: Final = (
     ("onnx", "1.22", r"ParseError at .*Integer value expected", "takes no quoted names of dimensions in its text form"),
     (
+        "onnx",
+        "1.23",
+        r"^\S+test_an_absurdly_long_list_costs_neither_time_nor_memory\[shape1\]",
+        "makes an axis of each of the eight million elements that a Reshape gives a target shape, in 20 s",
+    ),
+    (
         "onnxruntime",
         "1.23",
         r"[Oo]pset 2[34] is under development|expected opset 2[12] or lower|domain_version of 23"
@@ -29,12 +35,23 @@ LIMITS: Final = (
         "gives NaN for Sqrt of an infinite float32 among four or more, and 1.18 takes no notice of NaN in Max",
     ),
     ("onnxruntime", "1.21", r"[Oo]pset 22 is under development", "knows no opset 22"),
-    ("onnxruntime", "1.24", r"[Oo]pset 24 is under development", "knows no opset 24"),
+    (
+        "onnxruntime",
+        "1.24",
+        r"[Oo]pset 24 is under development|Unsupported model IR version: 12",
+        "knows no opset 24 and no IR version 12",
+    ),
     (
         "onnxruntime",
         "1.24",
         r"RMSNormalization node.*Size of scale and bias",
         "broadcasts a scale of one element in RMSNormalization only where it knows the shape beforehand",
+    ),
+    (
+        "onnxruntime",
+        "1.24",
+        r"Size of X\.shape\[axis:\] must be larger than 1",
+        "refuses rows of one element in RMSNormalization and, since 1.21, in SimplifiedLayerNormalization",
     ),
     (
         "onnxruntime",
@@ -60,12 +77,18 @@ LIMITS: Final = (
         r"implementation for FusedMatMul",
         "has no float64 FusedMatMul, which verify's float64 run needs",
     ),
+    (
+        "onnxruntime",
+        "1.21",
+        r"Type 'tensor\(double\)' of input parameter .* of operator \(FastGelu\)",
+        "has no FastGelu of float64, which verify's float64 run needs",
+    ),
     ("onnxruntime", "1.20", r"implementation for ReduceL2", "has no ReduceL2 of float64"),
     (
         "onnxruntime",
-        "1.20",
-        r"^\S+adopt-skip-simplified-bias",
-        "computes its own SkipSimplifiedLayerNormalization with a bias wrongly",
+        "1.20.1",
+        r"^\S+(adopt-skip-simplified-bias|test_residual_sum_is_the_one_of_onnxruntime)",
+        "computes its own SkipSimplifiedLayerNormalization wrongly: with a bias, and 1.20.0 always in float16",
     ),
     (
         "onnxruntime",
@@ -99,4 +122,4 @@ def _reason(package: str, what: str) -> str:
 
 
 def _numbers(version: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", version)[:2]]
+    return [int(number) for number in re.findall(r"\d+", version)]
