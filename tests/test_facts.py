@@ -67,7 +67,18 @@ _NODES: list[tuple[int, str, str, str]] = [
     (11, X, "", "Unsqueeze <axes = [3, 1]> (x)"),
     (13, X, "", "Transpose <perm = [2, 0, 1]> (x)"),
     (13, X, "", "Transpose(x)"),
+    (17, X, "", "Cos(x)"),
+    (14, f"{X}, int64 a", "", "CumSum(x, a)"),
+    *((13, X, "", f"{op}(x)") for op in ("Floor", "LogSoftmax", "Round", "Sign", "Sin")),
+    (11, "float[B, 4, 6] x, float[4] s, float[4] z", "", "InstanceNormalization(x, s, z)"),
     # those that say a type only
+    (13, f"{X}, float[8, 5] z", "", 'Einsum <equation = "bsd,de->bse"> (x, z)'),
+    (13, X, "", "Flatten <axis = 2> (x)"),
+    (13, "float16[64, 8] x, int64[B, 1] i", "", "GatherND(x, i)"),
+    (16, f"{X}, float[8] z", "", "PRelu(x, z)"),
+    (13, "float[4, 8] x, int64[1, 8] i, float[1, 8] z", "", "ScatterElements(x, i, z)"),
+    (13, "float16[2, 4, 6, 6] x", "", "SpaceToDepth <blocksize = 2> (x)"),
+    (16, "bool[B, S, 1] x, float16[B, S, 8] a, float16[] b", "", "Where(x, a, b)"),
     *((13, "float16[2, 4, 6, 6] x", "", f"{op} <kernel_shape = [2, 2]> (x)") for op in ("AveragePool", "MaxPool")),
     (13, f"{X}, float[B, S, 4] z", "", "Concat <axis = -1> (x, z)"),
     (13, "float[2, 4, 6, 6] x, float[3, 4, 1, 1] z", "", "Conv(x, z)"),
@@ -87,8 +98,20 @@ _NODES: list[tuple[int, str, str, str]] = [
 NAMES = [f"{re.sub(r'[^a-zA-Z0-9]+', '-', node[3]).strip('-')}-{node[0]}-{i}" for i, node in enumerate(_NODES)]
 
 #: The lengths of these are left to ONNX.
-TYPE_ONLY = {"AveragePool", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "Gather", "GatherElements", "Gemm"} | {
-    *("MaxPool", "Pad", "Resize", "ScatterND", "Slice", "Split", "Tile", "Trilu")
+TYPE_ONLY = {"AveragePool", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "Einsum", "Flatten", "Gather"} | {
+    *(
+        "GatherElements",
+        "GatherND",
+        "Gemm",
+        "MaxPool",
+        "Pad",
+        "PRelu",
+        "Resize",
+        "ScatterElements",
+        "ScatterND",
+        "Slice",
+    ),
+    *("SpaceToDepth", "Split", "Tile", "Trilu", "Where"),
 }
 
 
@@ -155,6 +178,36 @@ def test_a_rule_says_no_more_than_it_knows(inputs, initializers, expression, sha
     assert flow.follow(facts, values["y"]) == (ir.DataType.FLOAT, shape)
 
 
+#: How a graph computes a shape from x's lengths, B, S and 8.
+_SHAPES = {
+    "as-it-is": "n = Shape(x)",
+    "cast": "m = Shape(x) n = Cast <to = 7> (m)",
+    "gathered": "m = Shape(x) b = Gather(m, zero) r = Unsqueeze(b, zeros) n = Concat <axis = 0> (r, rest)",
+    "gathered-together": "m = Shape(x) b = Gather(m, first) n = Concat <axis = 0> (b, rest)",
+    "from-the-end": "m = Shape(x) b = Gather(m, last) n = Concat <axis = 0> (rest, b)",
+}
+
+
+@pytest.mark.parametrize("computed", _SHAPES.values(), ids=_SHAPES)
+@pytest.mark.parametrize("op", ["Reshape", "Expand"])
+def test_computed_shapes_are_followed_below_opset_14_too(op, computed):
+    constants = "int64 zero = {0}, int64[1] zeros = {0}, int64[2] first = {0, 1}, int64[1] last = {-1}, int64[1] rest"
+    body = f"{computed} y = {op}(h, n)"
+    inputs = f"{X}, float[{'B, S, 8' if op == 'Reshape' else '1'}] h"
+    models = [model_of(opset, inputs, f"{constants} = {{16}}", body) for opset in (13, 18)]
+    facts, values = facts_of(models[0])
+    shape = facts.shape(values["y"])
+    assert shape == by_onnx(models[1])[1]
+    assert shape is not None
+    assert None not in shape
+
+
+def test_lengths_that_nobody_knows_stay_unknown():
+    body = "m = Shape(x) b = Gather(m, i) n = Concat <axis = 0> (b, rest) y = Reshape(x, n)"
+    facts, values = facts_of(model_of(13, f"{X}, int64[1] i", "int64[1] rest = {16}", body))
+    assert facts.shape(values["y"]) == (None, None)
+
+
 def test_the_indices_of_a_pool_are_integers():
     proto = model_of(13, "float16[2, 4, 6, 6] x", "", "y, i = MaxPool <kernel_shape = [2, 2]> (x)", "y, i")
     facts, values = facts_of(proto)
@@ -179,6 +232,12 @@ def test_both_outputs_of_a_split_have_its_type():
             "float16[B, S, 64] x, uint8[24, 2, 16] q, float16[48] s",
             "com.microsoft.MatMulNBits <K = 64, N = 24, bits = 4, block_size = 32> (x, q, s)",
             ir.DataType.FLOAT16,
+            ("B", "S", 24),
+        ),
+        (
+            "float[B, S, 64] x, uint8[768] q, float[24] s",
+            "com.microsoft.MatMulBnb4 <K = 64, N = 24, block_size = 64, quant_type = 1> (x, q, s)",
+            ir.DataType.FLOAT,
             ("B", "S", 24),
         ),
         (

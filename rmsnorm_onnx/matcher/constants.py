@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from rmsnorm_onnx.matcher.flow import DEFAULT_DOMAINS, Known
+from rmsnorm_onnx.matcher.known import DEFAULT_DOMAINS, Known
 
 #: More elements than any epsilon, exponent or axes list has; keeps weights unread.
 _SMALL: Final = 1024

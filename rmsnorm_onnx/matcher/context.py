@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher.facts import Facts
-from rmsnorm_onnx.matcher.flow import DEFAULT_DOMAINS
+from rmsnorm_onnx.matcher.known import DEFAULT_DOMAINS
 from rmsnorm_onnx.matcher.match import NearMiss
 from rmsnorm_onnx.matcher.normalized import Normalized, Sigmoid, Silu
 from rmsnorm_onnx.matcher.statistic import Flaw, Lengths, Squared, Statistic
@@ -32,6 +32,8 @@ _SIGNLESS: Final = frozenset({"Abs", "Neg"})
 #: What converters write anew for each reader of a value.
 _REPEATED: Final = frozenset({*CASTS, "DequantizeLinear", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 COPIES: Final = frozenset({"Identity", "Dropout"})
+#: Elements stay in their order; where the shape stays as well, nothing is done.
+RESHAPES: Final = frozenset({"Expand", "Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 
 
 class Context:
@@ -81,7 +83,7 @@ class Context:
         return training is None or self.constants.single(training) == 0
 
     def exact_source(self, value: ir.Value) -> ir.Value | None:
-        """The value that ``value`` is an exact copy of (a copy or a widening Cast), one node back."""
+        """The value that ``value`` is an exact copy of, one node back (a widening Cast counts)."""
         # Asked five times per value on average.
         if value not in self._sources:
             self._sources[value] = self._exact_source(value)
@@ -97,6 +99,8 @@ class Context:
             return self._unchanged_operand(node)
         if node.op_type in COPIES:
             return node.inputs[0] if self.is_copy(node) else None
+        if node.op_type in RESHAPES:
+            return node.inputs[0] if self.facts.same_shape(node.inputs[0], value) else None
         if node.op_type == "Neg":
             inner = node.inputs[0].producer()
             twice = inner is not None and inner.op_type == "Neg" and inner.domain in DEFAULT_DOMAINS

@@ -13,8 +13,9 @@ import onnx_ir as ir
 
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher.constants import Constants
-from rmsnorm_onnx.matcher.flow import UNKNOWN, Dims, Stated, follow, has_rule
+from rmsnorm_onnx.matcher.flow import UNKNOWN, Stated, follow, has_rule
 from rmsnorm_onnx.matcher.inference import infer, stated
+from rmsnorm_onnx.matcher.known import Dims
 from rmsnorm_onnx.matcher.loops import contradicts_itself, is_loop
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from itertools import zip_longest
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 import onnx_ir as ir
 
-#: One axis: its length, the name of an unknown length, or None where even a name is missing.
-Dim: TypeAlias = int | str | None
-Dims: TypeAlias = tuple[Dim, ...]
+from rmsnorm_onnx.matcher.known import DEFAULT_DOMAINS, Dim, Dims, Known
+from rmsnorm_onnx.matcher.lengths import lengths_in
+
 #: Element type and lengths; None where unknown.
 Stated: TypeAlias = tuple[ir.DataType | None, Dims | None]
 
@@ -23,23 +23,6 @@ UNKNOWN: Final[Stated] = (None, None)
 
 #: More axes than any tensor has: a shape input declared so long is an error.
 _MOST_AXES: Final = 64
-
-#: Names of the domain of ONNX's own operators.
-DEFAULT_DOMAINS: Final = frozenset({"", "ai.onnx"})
-
-
-class Known(Protocol):
-    """What a rule may ask."""
-
-    def dtype(self, value: ir.Value) -> ir.DataType | None:
-        """Element type."""
-
-    def shape(self, value: ir.Value) -> Dims | None:
-        """Length of each axis."""
-
-    def ints(self, value: ir.Value) -> tuple[int, ...] | None:
-        """The integers that a constant holds."""
-
 
 Rule: TypeAlias = Callable[[Known, ir.Node], Stated]
 
@@ -143,13 +126,13 @@ def _reshape(known: Known, node: ir.Node) -> Stated:
     dtype, shape = known.dtype(x), known.shape(x)
     if target is None:
         return dtype, None
-    lengths = known.ints(target)
+    lengths = lengths_in(known, target)
     if lengths is None:
         # How many lengths are asked for is known more often than which.
         count = known.shape(target)
         return dtype, (None,) * count[0] if count and isinstance(count[0], int) and count[0] <= _MOST_AXES else None
     if _flag(node, "allowzero", 0) or shape is None:
-        return dtype, tuple(length if length > 0 else None for length in lengths)
+        return dtype, tuple(None if isinstance(length, int) and length <= 0 else length for length in lengths)
     # Without allowzero, 0 keeps the length that stands at its place.
     copied: list[Dim] = [shape[i] if n == 0 and i < len(shape) else n for i, n in enumerate(lengths)]
     left_over = _left_over(shape, [length for length in copied if length != -1])
@@ -176,7 +159,7 @@ def _left_over(shape: Dims, lengths: list[Dim]) -> Dim:
 
 def _expand(known: Known, node: ir.Node) -> Stated:
     x, target = _first(node), node.inputs[1]
-    shape, lengths = known.shape(x), known.ints(target) if target is not None else None
+    shape, lengths = known.shape(x), lengths_in(known, target) if target is not None else None
     return known.dtype(x), broadcast(shape, lengths) if shape is not None and lengths is not None else None
 
 
@@ -217,6 +200,11 @@ def _type_only(known: Known, node: ir.Node) -> Stated:
     return known.dtype(_first(node)), None
 
 
+def _where(known: Known, node: ir.Node) -> Stated:
+    chosen = [value for value in node.inputs[1:] if value is not None]
+    return known.dtype(chosen[0]) if chosen else None, None
+
+
 def _matmul_by_blocks(known: Known, node: ir.Node) -> Stated:
     x = _first(node)
     dtype, shape = known.dtype(x), known.shape(x)
@@ -246,9 +234,10 @@ def _flag(node: ir.Node, name: str, default: int) -> int:
 
 
 _LIKE: Final = (
-    *("Abs", "Clip", "Dropout", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu"),
-    *("LayerNormalization", "LpNormalization", "Log", "Mish", "Neg", "Reciprocal", "Relu", "Selu", "Sigmoid"),
-    *("Softmax", "Softplus", "Sqrt", "Swish", "Tanh"),
+    *("Abs", "Clip", "Cos", "CumSum", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid", "HardSwish"),
+    *("Identity", "InstanceNormalization", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "LpNormalization"),
+    *("Mish", "Neg", "Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softmax", "Softplus", "Sqrt"),
+    *("Swish", "Tanh"),
 )
 _REDUCTIONS: Final = (
     *("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare"),
@@ -256,21 +245,34 @@ _REDUCTIONS: Final = (
 #: Every output has the type of the first input; the shape is left to ONNX.
 _OF_ONE_TYPE: Final = frozenset(
     {
-        *("AveragePool", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "Gather", "GatherElements", "Gemm"),
-        *("Pad", "Resize", "ScatterND", "Slice", "Split", "Tile", "Trilu"),
+        *("AveragePool", "Concat", "Conv", "ConvTranspose", "DepthToSpace", "Einsum", "Flatten", "Gather"),
+        *("GatherElements", "GatherND", "Gemm", "Pad", "PRelu", "Resize", "ScatterElements", "ScatterND", "Slice"),
+        *("SpaceToDepth", "Split", "Tile", "Trilu"),
     }
 )
 #: onnxruntime's own: ONNX's inference stops at them, and with it the types of all that follows.
 _ORT_OF_ONE_TYPE: Final = (
-    *("Attention", "BiasGelu", "BiasSplitGelu", "Conv", "FastGelu", "FusedConv", "FusedGemm", "FusedMatMul", "Gelu"),
-    *("GemmFastGelu", "GroupQueryAttention", "MatMulBnb4", "MoE", "MultiHeadAttention", "NhwcConv", "QMoE"),
+    *(
+        "Attention",
+        "BiasGelu",
+        "BiasSoftmax",
+        "BiasSplitGelu",
+        "Conv",
+        "DynamicQuantizeMatMul",
+        "FastGelu",
+        "FusedConv",
+        "FusedGemm",
+        "FusedMatMul",
+        "Gelu",
+    ),
+    *("GemmFastGelu", "GroupQueryAttention", "MoE", "MultiHeadAttention", "NhwcConv", "QMoE"),
     *("QuickGelu", "ReorderInput", "ReorderOutput", "RotaryEmbedding", "SkipLayerNormalization", "TransposeMatMul"),
 )
 _ORT_DOMAINS: Final = frozenset({"com.microsoft", "com.microsoft.nchwc"})
 _ORT_RULES: Final[dict[str, Rule]] = {
     **dict.fromkeys(_ORT_OF_ONE_TYPE, _type_only),
     "DequantizeLinear": _dequantize,
-    "MatMulNBits": _matmul_by_blocks,
+    **dict.fromkeys(("MatMulBnb4", "MatMulNBits"), _matmul_by_blocks),
 }
 _RULES: Final[dict[str, Rule]] = {
     **dict.fromkeys(_OF_ONE_TYPE, _type_only),
@@ -288,4 +290,5 @@ _RULES: Final[dict[str, Rule]] = {
     "Squeeze": _squeeze,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
+    "Where": _where,
 }

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher.context import Context
-from rmsnorm_onnx.matcher.flow import DEFAULT_DOMAINS
+from rmsnorm_onnx.matcher.known import DEFAULT_DOMAINS
 from rmsnorm_onnx.matcher.match import Operand, Reshaped
 from rmsnorm_onnx.matcher.normalized import Normalized, Silu
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import onnx_ir as ir
 
-from rmsnorm_onnx.matcher.flow import DEFAULT_DOMAINS, Dims
+from rmsnorm_onnx.matcher.known import DEFAULT_DOMAINS, Dims
 
 #: The first carried value among the inputs, and among the outputs, of a body.
 _CARRIED: Final = {"Loop": (2, 1), "Scan": (0, 0)}

@@ -10,11 +10,11 @@ import onnx_ir as ir
 
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import groups
+from rmsnorm_onnx.matcher.centering import mean_subtracted
 from rmsnorm_onnx.matcher.context import Context, Meaning
-from rmsnorm_onnx.matcher.flow import DEFAULT_DOMAINS
+from rmsnorm_onnx.matcher.known import DEFAULT_DOMAINS
 from rmsnorm_onnx.matcher.match import Scale
 from rmsnorm_onnx.matcher.normalized import Normalized, Sigmoid, Silu
-from rmsnorm_onnx.matcher.read_statistic import read_axes
 from rmsnorm_onnx.matcher.statistic import Flaw, Lengths, Statistic
 from rmsnorm_onnx.reference import is_rounded
 
@@ -59,6 +59,8 @@ def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: St
     number = 1.0
     if context.unsigned_origin(numerator) is statistic.x:
         statistic = replace(statistic, x=context.origin(numerator))
+    elif (doubled := _of_double(context, statistic, numerator)) is not None:
+        statistic = doubled
     elif context.unrounded(numerator) is not statistic.x:
         x, factor = _factors(context, numerator, statistic.x)
         constant = context.constants.single(factor)
@@ -73,9 +75,9 @@ def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: St
         else:
             detail = f"'{statistic.x.name}' is squared, '{numerator.name}' is divided"
             different = Flaw(spec.Why.DIFFERENT_VALUE, node, detail)
-            context.report(node, _mean_subtracted(context, statistic, node) or statistic.flaw or different)
+            context.report(node, mean_subtracted(context, statistic, node) or statistic.flaw or different)
             return None
-    flaw = _mean_subtracted(context, statistic, node) or statistic.flaw or _bad_value(context, statistic, node)
+    flaw = mean_subtracted(context, statistic, node) or statistic.flaw or _bad_value(context, statistic, node)
     dtype = context.facts.float_type(node.outputs[0])
     if flaw is None and dtype is None:
         flaw = Flaw(spec.Why.UNKNOWN_TYPE, node, f"'{node.outputs[0].name}' has no known float type")
@@ -90,6 +92,15 @@ def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: St
         scale, gain = gain, 1.0
     normalized = Normalized(node.outputs[0], None, statistic, gain, dtype, dtype, nodes)
     return normalized.with_scale(scale, statistic.dtype) if scale is not None else normalized
+
+
+def _of_double(context: Context, statistic: Statistic, numerator: ir.Value) -> Statistic | None:
+    """The statistic of a float64 numerator that was squared in float32, as T5 does: computed in float64, too."""
+    rounding, double = context.origin(statistic.x).producer(), context.origin(numerator)
+    in_float = context.facts.float_type(statistic.x) is spec.DType.FLOAT
+    if rounding is None or not in_float or context.unrounded(statistic.x) is not double:
+        return None
+    return replace(statistic, x=double, dtype=spec.DType.DOUBLE, nodes=(rounding, *statistic.nodes))
 
 
 def _of_numerator(context: Context, statistic: Statistic, numerator: ir.Value) -> Statistic | None:
@@ -134,38 +145,13 @@ def _scales(context: Context, factor: ir.Value, x: ir.Value) -> bool:
 
 def _factors(context: Context, product: ir.Value, x: ir.Value) -> tuple[ir.Value, ir.Value | None]:
     """X, or its negative or magnitude, and the other factor that ``product`` is made of; None if it is not."""
-    node = context.origin(product).producer()
+    node = context.uncast(product).producer()
     if node is None or node.op_type != "Mul" or node.domain not in DEFAULT_DOMAINS:
         return x, None
     for value, factor in (node.inputs, tuple(reversed(node.inputs))):
         if value is not None and context.unsigned_origin(value) is x:
             return context.origin(value), factor
     return x, None
-
-
-def _mean_subtracted(context: Context, statistic: Statistic, node: ir.Node) -> Flaw | None:
-    """Whether x is another value minus its mean: in whatever types, and also where that is masked."""
-    subtraction = context.uncast(statistic.x).producer()
-    candidates = [subtraction]
-    if subtraction is not None and subtraction.op_type == "Where":
-        candidates = [context.uncast(value).producer() for value in subtraction.inputs[1:] if value is not None]
-    if not any(_is_centering(context, candidate, statistic.axes) for candidate in candidates):
-        return None
-    return Flaw(spec.Why.MEAN_SUBTRACTED, node, f"'{statistic.x.name}' is x minus its mean")
-
-
-def _is_centering(context: Context, node: ir.Node | None, axes: tuple[int, ...]) -> bool:
-    """Whether ``node`` subtracts a value's mean over ``axes``; over others it is a difference like any other."""
-    if node is None or node.op_type != "Sub" or node.inputs[0] is None or node.inputs[1] is None:
-        return False
-    mean = context.uncast(node.inputs[1]).producer()
-    if mean is None or mean.op_type not in {"ReduceMean", "GlobalAveragePool"} or mean.inputs[0] is None:
-        return False
-    if mean.op_type == "ReduceMean":
-        over = read_axes(context, mean, context.facts.rank(mean.inputs[0]))
-        if axes and over is not None and over != axes:
-            return False
-    return context.uncast(node.inputs[0]) is context.uncast(mean.inputs[0])
 
 
 def _bad_value(context: Context, statistic: Statistic, node: ir.Node) -> Flaw | None:
@@ -193,7 +179,7 @@ def as_mean(context: Context, statistic: Statistic) -> tuple[Statistic, float]:
     ratio = statistic.factor * elements
     if not 0 < ratio < math.inf:
         return statistic, math.nan
-    short = any(is_rounded(statistic.factor**p, elements**-p) for p in (1, -1, 0.5, -0.5))
+    short = any(_is_short(statistic.factor**p, elements**-p, statistic.dtype) for p in (1, -1, 0.5, -0.5))
     if short or abs(ratio - 1) <= 2.0 ** (1 - statistic.dtype.bits_of_precision):
         return statistic, 1.0
     upright = statistic.inverse() if statistic.inverted else statistic
@@ -241,7 +227,12 @@ def multiply_normalized(context: Context, node: ir.Node, normalized: Normalized,
 def _made_up_for(gain: float, number: float, dtype: spec.DType) -> float:
     """What is left of ``gain`` after a multiplication by ``number``: 1 where they differ by roundings only."""
     alike = abs(gain * number - 1) <= 2.0 ** (2 - dtype.bits_of_precision)
-    return 1.0 if number != 1 and (alike or is_rounded(number, 1 / gain)) else gain * number
+    return 1.0 if number != 1 and (alike or _is_short(number, 1 / gain, dtype)) else gain * number
+
+
+def _is_short(number: float, exact: float, dtype: spec.DType) -> bool:
+    """Whether ``number`` was rounded to 16 bits; what float64 computes with was not."""
+    return dtype is not spec.DType.DOUBLE and is_rounded(number, exact)
 
 
 def _without_constant(context: Context, normalized: Normalized, factor: ir.Value) -> tuple[Normalized, ir.Value]:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import read_lengths
 from rmsnorm_onnx.matcher.context import Context, Meaning
-from rmsnorm_onnx.matcher.flow import DEFAULT_DOMAINS, Dims
+from rmsnorm_onnx.matcher.known import DEFAULT_DOMAINS, Dims
 from rmsnorm_onnx.matcher.statistic import Flaw, Lengths, Squared, Statistic
 
 
@@ -134,23 +134,6 @@ def pool(context: Context, node: ir.Node) -> Meaning | None:
     axes = tuple(range(2 - rank, 0))
     nodes = (*meaning.nodes, node)
     return Statistic(meaning.x, meaning.dtype, nodes, axes, True, True, meaning.factor, flaw=meaning.flaw)
-
-
-def contract(context: Context, node: ir.Node) -> Meaning | None:
-    """Einsum of a value with itself, some of its axes summed: 'bsd,bsd->bs'."""
-    terms, _, kept = node.attributes["equation"].as_string().replace(" ", "").partition("->")
-    first, _, second = terms.partition(",")
-    if len(node.inputs) != 2 or node.inputs[0] is None or node.inputs[1] is None or "." in terms:
-        return None
-    summed = [index for index, axis in enumerate(first) if axis not in kept]
-    in_order = kept == "".join(axis for axis in first if axis in kept)
-    same = first == second and context.origin(node.inputs[0]) is context.origin(node.inputs[1])
-    fits = context.facts.rank(node.inputs[0]) in {None, len(first)}
-    if not same or not in_order or not summed or len(set(first)) != len(first) or not fits:
-        return None
-    squared = square(context, node, node.inputs[0])
-    axes = tuple(index - len(first) for index in summed)
-    return Statistic(squared.x, squared.dtype, (node,), axes, False, False, flaw=squared.flaw)
 
 
 def shift(context: Context, node: ir.Node, statistic: Statistic, other: ir.Value, sign: int = 1) -> Meaning | None:

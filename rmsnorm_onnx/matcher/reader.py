@@ -8,9 +8,9 @@ from typing import Final
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
-from rmsnorm_onnx.matcher import groups, read_lengths, read_nodes, read_quotient, read_statistic
+from rmsnorm_onnx.matcher import groups, read_lengths, read_nodes, read_products, read_quotient, read_statistic
 from rmsnorm_onnx.matcher.context import Context, Meaning, describe
-from rmsnorm_onnx.matcher.flow import DEFAULT_DOMAINS
+from rmsnorm_onnx.matcher.known import DEFAULT_DOMAINS
 from rmsnorm_onnx.matcher.normalized import Normalized, Sigmoid, Silu
 from rmsnorm_onnx.matcher.statistic import Lengths, Squared, Statistic
 
@@ -170,11 +170,15 @@ def _subtract(context: Context, node: ir.Node) -> Meaning | None:
 
 def _reshape(context: Context, node: ir.Node) -> Meaning | None:
     meaning = context.meaning(node.inputs[0])
-    if isinstance(meaning, Lengths):
-        return meaning
+    if isinstance(meaning, Statistic):
+        return (
+            read_statistic.expand(context, node) if node.op_type == "Expand" else read_statistic.reshape(context, node)
+        )
+    if isinstance(meaning, Lengths) or context.exact_source(node.outputs[0]) is not None:
+        return read_quotient.carry(context, node)
     if isinstance(meaning, Normalized):
         return groups.flatten(context, node, meaning) if groups.is_reshape(node) else None
-    return read_statistic.reshape(context, node)
+    return None
 
 
 def _slice(context: Context, node: ir.Node) -> Meaning | None:
@@ -195,12 +199,13 @@ _RULES: Final[dict[str, Rule]] = {
     "Clip": read_statistic.bound,
     "Div": _divide,
     "Dropout": read_quotient.carry,
-    "Einsum": read_statistic.contract,
-    "Expand": read_statistic.expand,
+    "Einsum": read_products.contract,
+    "Expand": _reshape,
     "Gather": read_lengths.gather,
     "GlobalAveragePool": read_statistic.pool,
     "Identity": read_quotient.carry,
     "LpNormalization": read_nodes.lp_normalization,
+    "MatMul": read_products.matmul,
     "Max": read_statistic.bound,
     "Min": read_statistic.bound_inverse,
     "Mul": _multiply,

@@ -10,7 +10,8 @@ import onnx_ir as ir
 
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import surround
-from rmsnorm_onnx.matcher.context import CASTS, Context, widens
+from rmsnorm_onnx.matcher.context import CASTS, RESHAPES, Context, widens
+from rmsnorm_onnx.matcher.known import DEFAULT_DOMAINS
 from rmsnorm_onnx.matcher.match import Findings, Match, NearMiss, Scale
 from rmsnorm_onnx.matcher.normalized import Normalized
 from rmsnorm_onnx.matcher.statistic import Flaw
@@ -58,6 +59,8 @@ def _is_inner(context: Context, norm: Normalized) -> bool:
     producer = norm.value.producer()
     children = []
     for use in norm.value.uses():
+        if _only_reshapes(context, use.node):
+            continue
         child = context.meaning(use.node.outputs[0])
         same_graph = producer is not None and use.node.graph is producer.graph
         if not isinstance(child, Normalized) or child.parent is not norm.value or not same_graph:
@@ -67,6 +70,14 @@ def _is_inner(context: Context, norm: Normalized) -> bool:
         # Two norms that share one quotient; any other fork would compute the same norm twice.
         return norm.scale is None and all(child.scale is not None and child.gate is None for child in children)
     return bool(children)
+
+
+def _only_reshapes(context: Context, node: ir.Node) -> bool:
+    """Whether ``node`` reads a norm's shape for nothing but Reshapes inside the norm, and so goes with them."""
+    if node.op_type != "Shape" or node.domain not in DEFAULT_DOMAINS or node.outputs[0].is_graph_output():
+        return False
+    readers = [use.node.outputs[0] for use in node.outputs[0].uses()]
+    return all(isinstance(context.meaning(r), Normalized) and context.exact_source(r) is not None for r in readers)
 
 
 def _without_trailing_casts(context: Context, norm: Normalized) -> Normalized:
@@ -81,7 +92,8 @@ def _without_trailing_casts(context: Context, norm: Normalized) -> Normalized:
         assert node is not None
         gate_stays = norm.gate is not None and x_type is not None and widens(x_type, norm.dtype)
         copies = context.exact_source(norm.value) is not None
-        if not gate_stays and not copies and node.op_type not in CASTS | {"Reshape"}:
+        reshapes = node.op_type in RESHAPES
+        if not gate_stays and (copies if reshapes else not copies and node.op_type not in CASTS):
             return norm
         rounds = node.op_type in CASTS and not copies
         rounded_before = norm.narrowest.bits_of_precision < norm.dtype.bits_of_precision
@@ -97,7 +109,7 @@ def _misfit(context: Context, norm: Normalized) -> Flaw | None:
     """What makes a complete norm inexpressible."""
     node = norm.nodes[-1]
     if norm.gain != 1:
-        factor = "an unknown factor" if math.isnan(norm.gain) else f"a factor of {norm.gain:g}"
+        factor = "an unknown factor" if math.isnan(norm.gain) else f"a factor of {norm.gain:.9g}"
         return Flaw(spec.Why.NOT_A_MEAN, node, f"{factor} is left over")
     ranks = context.facts.rank(norm.value), context.facts.rank(norm.x)
     if norm.flat is None and None not in ranks and ranks[0] != ranks[1]:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from rmsnorm_onnx.matcher import NearMiss
 from rmsnorm_onnx.matcher.context import CASTS, COPIES, describe
-from rmsnorm_onnx.matcher.flow import DEFAULT_DOMAINS
+from rmsnorm_onnx.matcher.known import DEFAULT_DOMAINS
 from rmsnorm_onnx.spec import Why
 
 #: Nodes between the one where a near miss shows and the mean: quotient, root, epsilon, casts, scale, gate.

@@ -13,7 +13,7 @@ from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import Match
 from rmsnorm_onnx.matcher.context import CASTS, widens
 from rmsnorm_onnx.matcher.facts import Facts
-from rmsnorm_onnx.matcher.flow import Dim
+from rmsnorm_onnx.matcher.known import Dim
 from rmsnorm_onnx.matcher.match import Operand, Reshaped
 from rmsnorm_onnx.passes.operators import Operator
 from rmsnorm_onnx.spec import DType

@@ -2,12 +2,13 @@
 
 `CASES` holds them all; a case builds its model, makes its inputs (`feeds`), runs it (`evaluate`) and, where it
 is one or more RMS norms, says what it must compute. A new spelling of one norm is a line in ``spellings.py``
-or ``refusals.py``; a graph around a norm is a function in ``structures.py``, ``gates.py``, ``scopes.py`` or
-``converted.py``.
+or ``refusals.py``; a graph around a norm is a function in ``structures.py``, ``gates.py``, ``scopes.py``,
+``converted.py`` and ``detours.py``.
 """
 
 from .case import TOLERANCE, Case, evaluate, feeds
 from .converted import CONVERTED
+from .detours import DETOURS
 from .gates import GATES
 from .refusals import REFUSALS
 from .scopes import SCOPES
@@ -15,6 +16,6 @@ from .spelling import Spelling
 from .spellings import SPELLED
 from .structures import STRUCTURES
 
-CASES: tuple[Case, ...] = (*SPELLED, *STRUCTURES, *GATES, *SCOPES, *CONVERTED, *REFUSALS)
+CASES: tuple[Case, ...] = (*SPELLED, *STRUCTURES, *GATES, *SCOPES, *CONVERTED, *DETOURS, *REFUSALS)
 
 __all__ = ["CASES", "TOLERANCE", "Case", "Spelling", "evaluate", "feeds"]

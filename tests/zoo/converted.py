@@ -8,7 +8,7 @@ from onnx import TensorProto
 from rmsnorm_onnx.spec import RMS, DType, Why
 
 from .case import Case, Program, case
-from .spelling import Spelling
+from .spelling import Shape, Spelling
 from .structures import BARE, DYNAMO, PLAIN, X
 from .tape import Tape, Value
 
@@ -20,19 +20,18 @@ HALF = Spelling(dtype=F16, epsilon=1e-3)
 ALL = 2**31 - 1
 
 
-def _axes(g: Tape, *axes: int) -> Value:
+def axes_of(g: Tape, *axes: int) -> Value:
     return g.constant(list(axes), INT64)
 
 
-def _finish(g: Tape, numerator: Value, mean: Value, s: Spelling = PLAIN) -> None:
+def finish(g: Tape, numerator: Value, mean: Value, s: Spelling = PLAIN, shape: Shape | None = None) -> None:
     """Root, quotient and scale of a mean square that was spelled by hand."""
-    dtype = s.output_type
-    g.output(g.scaled(g.normalized(numerator, g.root(mean, s), s), s), "y", dtype)
+    g.output(g.scaled(g.normalized(numerator, g.root(mean, s), s), s), "y", s.output_type, shape)
 
 
-def _length(g: Tape, x: Value) -> Value:
+def length_of(g: Tape, x: Value) -> Value:
     """The 2-norm, bounded as F.normalize does it."""
-    return g.op("Clip", g.op("ReduceL2", x, _axes(g, -1)), g.constant(1e-12))
+    return g.op("Clip", g.op("ReduceL2", x, axes_of(g, -1)), g.constant(1e-12))
 
 
 # one copy per reader
@@ -42,14 +41,14 @@ def twin_casts(g: Tape) -> None:
     """A tool lowered the graph to float16 and wrote one Cast per reader."""
     x = g.input("x", X)
     mean = g.mean_square(g.cast(x, F16), HALF)
-    _finish(g, g.cast(x, F16), mean, HALF)
+    finish(g, g.cast(x, F16), mean, HALF)
 
 
 def twin_dequantize(g: Tape) -> None:
     """Quantizers give each reader its own DequantizeLinear."""
     q, parameters = g.input("x", X, TensorProto.UINT8), (g.constant(0.03), g.constant(128, TensorProto.UINT8))
     squared, divided = (g.op("DequantizeLinear", q, *parameters) for _ in range(2))
-    _finish(g, divided, g.mean_square(squared, PLAIN))
+    finish(g, divided, g.mean_square(squared, PLAIN))
 
 
 # constants
@@ -58,14 +57,14 @@ def twin_dequantize(g: Tape) -> None:
 def sqrtd_in_half(g: Tape) -> None:
     """The model was float16 once, and its sqrt(d) still is."""
     x = g.input("x", X)
-    y = g.op("Mul", g.op("Div", x, _length(g, x)), g.constant(float(np.float16(8**0.5))))
+    y = g.op("Mul", g.op("Div", x, length_of(g, x)), g.constant(float(np.float16(8**0.5))))
     g.output(g.op("Mul", y, g.weight("scale", (8,))), "y")
 
 
 def inverse_sqrtd_in_half(g: Tape) -> None:
     """The same inside: x over the 2-norm times a rounded 1/sqrt(d)."""
     x = g.input("x", ("B", "S", 12))
-    rms = g.op("Mul", g.op("ReduceL2", x, _axes(g, -1)), g.constant(float(np.float16(12**-0.5))))
+    rms = g.op("Mul", g.op("ReduceL2", x, axes_of(g, -1)), g.constant(float(np.float16(12**-0.5))))
     rms = g.op("Add", rms, g.constant(1e-4))
     g.output(g.op("Mul", g.op("Div", x, rms), g.weight("scale", (12,))), "y")
 
@@ -73,7 +72,7 @@ def inverse_sqrtd_in_half(g: Tape) -> None:
 def sqrtd_in_numerator(g: Tape) -> None:
     """What is divided by the 2-norm is sqrt(d) * x."""
     x = g.input("x", X)
-    length = g.op("Add", g.op("ReduceL2", x, _axes(g, -1)), g.constant(1e-4))
+    length = g.op("Add", g.op("ReduceL2", x, axes_of(g, -1)), g.constant(1e-4))
     y = g.op("Div", g.op("Mul", g.constant(8**0.5), x), length)
     g.output(g.op("Mul", y, g.weight("scale", (8,))), "y")
 
@@ -82,14 +81,14 @@ def sqrtd_in_scale(g: Tape) -> None:
     """Unit vectors are multiplied once, by sqrt(d) * w."""
     x = g.input("x", X)
     scale = g.op("Mul", g.constant(8**0.5), g.weight("scale", (8,)))
-    g.output(g.op("Mul", g.op("Div", x, _length(g, x)), scale), "y")
+    g.output(g.op("Mul", g.op("Div", x, length_of(g, x)), scale), "y")
 
 
 def square_of_sixteenth(g: Tape) -> None:
     """Made smaller before the square and larger after the mean, so that float16 holds it."""
     x = g.input("x", X)
-    mean = g.op("ReduceMean", g.op("Pow", g.op("Div", x, g.constant(16)), g.constant(2)), _axes(g, -1))
-    _finish(g, x, g.op("Mul", mean, g.constant(256)))
+    mean = g.op("ReduceMean", g.op("Pow", g.op("Div", x, g.constant(16)), g.constant(2)), axes_of(g, -1))
+    finish(g, x, g.op("Mul", mean, g.constant(256)))
 
 
 # what x is
@@ -98,29 +97,29 @@ def square_of_sixteenth(g: Tape) -> None:
 def of_contraction(g: Tape) -> None:
     """The normalized value x is itself a sum of products."""
     a, b = (g.input(name, ("B", "S", 8, 4)) for name in ("a", "b"))
-    x = g.op("ReduceSum", g.op("Mul", a, b), _axes(g, -1), keepdims=0)
-    _finish(g, x, g.mean_square(x, PLAIN))
+    x = g.op("ReduceSum", g.op("Mul", a, b), axes_of(g, -1), keepdims=0)
+    finish(g, x, g.mean_square(x, PLAIN))
 
 
 def of_energy(g: Tape) -> None:
     """The normalized value x is itself a mean of squares, over another axis."""
     y = g.input("x", ("B", 3, 8))
-    x = g.op("ReduceMean", g.op("Mul", y, y), _axes(g, 1))
-    _finish(g, x, g.mean_square(x, PLAIN))
+    x = g.op("ReduceMean", g.op("Mul", y, y), axes_of(g, 1))
+    finish(g, x, g.mean_square(x, PLAIN))
 
 
 def centred_over_another_axis(g: Tape) -> None:
     """A mean over the positions is subtracted, which makes no LayerNorm of a norm over the channels."""
     x = g.input("x", ("B", 3, 8))
-    difference = g.op("Sub", x, g.op("ReduceMean", x, _axes(g, 1)))
-    _finish(g, difference, g.mean_square(difference, DYNAMO), DYNAMO)
+    difference = g.op("Sub", x, g.op("ReduceMean", x, axes_of(g, 1)))
+    finish(g, difference, g.mean_square(difference, DYNAMO), DYNAMO)
 
 
 def zero_mean_expanded(g: Tape) -> None:
     """Converters of LayerNorm without centring subtract a mean of zeros, of x's shape."""
     x = g.input("x", X)
     zeros = g.op("Expand", g.constant(0), g.op("Shape", x))
-    _finish(g, g.op("Sub", x, zeros), g.mean_square(x, PLAIN))
+    finish(g, g.op("Sub", x, zeros), g.mean_square(x, PLAIN))
 
 
 # detours of the statistic
@@ -130,29 +129,29 @@ def mean_of_all_squeezed(g: Tape) -> None:
     """The mean over all axes, without any axis left."""
     x = g.input("x", (2, 3, 8))
     mean = g.op("Squeeze", g.op("ReduceMean", g.op("Pow", x, g.constant(2))))
-    _finish(g, x, mean, BARE)
+    finish(g, x, mean, BARE)
 
 
 def mean_of_all_flattened(g: Tape) -> None:
     """The same with one axis left, of an x of unknown lengths."""
     x = g.input("x", X)
     mean = g.reshape(g.op("ReduceMean", g.op("Pow", x, g.constant(2))), [-1])
-    _finish(g, x, mean, BARE)
+    finish(g, x, mean, BARE)
 
 
 def slice_of_everything(g: Tape) -> None:
     """tf2onnx writes a new axis as Unsqueeze and a Slice that keeps all."""
     x = g.input("x", X)
-    mean = g.op("ReduceMean", g.op("Mul", x, x), _axes(g, -1), keepdims=0)
-    mean = g.op("Unsqueeze", mean, _axes(g, 2))
-    mean = g.op("Slice", mean, *(_axes(g, *bounds) for bounds in ((0, 0, 0), (ALL, ALL, ALL), (0, 1, 2), (1, 1, 1))))
-    _finish(g, x, mean)
+    mean = g.op("ReduceMean", g.op("Mul", x, x), axes_of(g, -1), keepdims=0)
+    mean = g.op("Unsqueeze", mean, axes_of(g, 2))
+    mean = g.op("Slice", mean, *(axes_of(g, *bounds) for bounds in ((0, 0, 0), (ALL, ALL, ALL), (0, 1, 2), (1, 1, 1))))
+    finish(g, x, mean)
 
 
 def einsum_of_itself(g: Tape) -> None:
     x = g.input("x", X)
-    total = g.op("Unsqueeze", g.op("Einsum", x, x, equation="bsd,bsd->bs"), _axes(g, -1))
-    _finish(g, x, g.op("Div", total, g.constant(8)))
+    total = g.op("Unsqueeze", g.op("Einsum", x, x, equation="bsd,bsd->bs"), axes_of(g, -1))
+    finish(g, x, g.op("Div", total, g.constant(8)))
 
 
 def scale_over_root(g: Tape) -> None:
@@ -166,7 +165,7 @@ def clip_up_to_infinity(g: Tape) -> None:
     """A lower bound of the mean, written with an upper one that bounds nothing."""
     x = g.input("x", X)
     mean = g.op("Clip", g.mean_square(x, PLAIN), g.constant(1e-3), g.constant(np.inf))
-    _finish(g, x, mean, Spelling(epsilon=None))
+    finish(g, x, mean, Spelling(epsilon=None))
 
 
 def inverse_root_bounded(g: Tape) -> None:
@@ -181,7 +180,7 @@ def expand_to_shape_of_cast(g: Tape) -> None:
     """F.normalize raised to float32: its Shape still reads the float16 copy, and inference stops before Expand."""
     x = g.input("x", X)
     shape = g.op("Identity", g.op("Shape", g.cast(x, F16)))
-    unit = g.op("Div", x, g.op("Expand", _length(g, x), shape))
+    unit = g.op("Div", x, g.op("Expand", length_of(g, x), shape))
     g.output(g.op("Mul", g.op("Mul", unit, g.constant(8**0.5)), g.weight("scale", (8,))), "y", shape=X)
 
 
@@ -209,22 +208,22 @@ def adopt_skip_broadcast(g: Tape) -> None:
 def mean_narrowed(g: Tape) -> None:
     """The mean is computed in float32 and subtracted in float16."""
     x = g.input("x", X, F16)
-    centred = g.op("Sub", x, g.cast(g.op("ReduceMean", g.cast(x, F32), _axes(g, -1)), F16))
-    _finish(g, centred, g.mean_square(centred, HALF), HALF)
+    centred = g.op("Sub", x, g.cast(g.op("ReduceMean", g.cast(x, F32), axes_of(g, -1)), F16))
+    finish(g, centred, g.mean_square(centred, HALF), HALF)
 
 
 def both_narrowed(g: Tape) -> None:
     """A float32 value and its mean, each cast to float16 before the subtraction."""
     x = g.input("x", X)
-    centred = g.op("Sub", g.cast(x, F16), g.cast(g.op("ReduceMean", x, _axes(g, -1)), F16))
-    _finish(g, centred, g.mean_square(centred, HALF), HALF)
+    centred = g.op("Sub", g.cast(x, F16), g.cast(g.op("ReduceMean", x, axes_of(g, -1)), F16))
+    finish(g, centred, g.mean_square(centred, HALF), HALF)
 
 
 def centred_masked(g: Tape) -> None:
     """What was centred is masked."""
     x, mask = g.input("x", X), g.constant([False] * 6 + [True] * 2, TensorProto.BOOL)
-    centred = g.op("Where", mask, g.constant(0), g.op("Sub", x, g.op("ReduceMean", x, _axes(g, -1))))
-    _finish(g, centred, g.mean_square(centred, PLAIN))
+    centred = g.op("Where", mask, g.constant(0), g.op("Sub", x, g.op("ReduceMean", x, axes_of(g, -1))))
+    finish(g, centred, g.mean_square(centred, PLAIN))
 
 
 #: program -> what it shows; each is one RMSNorm
