@@ -13,7 +13,7 @@ from rmsnorm_onnx.matcher.statistic import Flaw, Squared, Statistic
 
 
 def matmul(context: Context, node: ir.Node) -> Meaning | None:
-    """MatMul of squares with a column of equal numbers, or of each row of x with itself as a column."""
+    """MatMul of squares with a column of equal numbers (or several), or of each row of x with itself as a column."""
     a, b = node.inputs
     if a is None or b is None:
         return None
@@ -31,7 +31,7 @@ def matmul(context: Context, node: ir.Node) -> Meaning | None:
 
 def _weighted(context: Context, node: ir.Node, squares: Squared, weights: ir.Value) -> Statistic | None:
     shape, x_shape = context.facts.shape(weights), context.facts.shape(squares.x)
-    if not shape or not x_shape or shape[0] != x_shape[-1] or shape[1:] not in {(), (1,)}:
+    if not shape or not x_shape or shape[0] != x_shape[-1] or shape[1:] not in {(), (1,), shape[:1]}:
         return None
     number = context.constants.uniform(weights)
     factor = squares.factor * number if number else 1.0

@@ -10,7 +10,7 @@ from rmsnorm_onnx.spec import RMS, DType, Why
 from .case import Case, Program, case
 from .converted import axes_of, finish, length_of
 from .spelling import Spelling
-from .structures import BARE, X
+from .structures import BARE, PLAIN, X
 from .tape import Tape, Value
 
 F16, F32, F64 = DType.FLOAT16, DType.FLOAT, DType.DOUBLE
@@ -68,6 +68,12 @@ def squares_times_vector_of_ones(g: Tape) -> None:
     finish(g, x, g.op("Unsqueeze", g.op("Div", total, g.constant(8)), axes_of(g, -1)))
 
 
+def squares_times_matrix_of_ones(g: Tape) -> None:
+    """The mean is computed once for every column."""
+    x = g.input("x", X)
+    finish(g, x, g.op("MatMul", g.op("Mul", x, x), g.constant([[1 / 8] * 8] * 8)))
+
+
 def row_times_itself(g: Tape) -> None:
     x = g.input("x", X)
     total = g.op("MatMul", g.op("Unsqueeze", x, axes_of(g, -2)), g.op("Unsqueeze", x, axes_of(g, -1)))
@@ -79,6 +85,21 @@ def row_times_its_transpose(g: Tape) -> None:
     row = g.op("Unsqueeze", x, axes_of(g, -2))
     total = g.op("MatMul", row, g.op("Transpose", row, perm=[0, 1, 3, 2]))
     finish(g, x, g.op("Div", g.op("Squeeze", total, axes_of(g, -2)), g.constant(8)))
+
+
+# a constant beside the mean
+
+
+def mean_times_four(g: Tape) -> None:
+    """Half a norm: 1 / 2 is a scale that float32 holds."""
+    x = g.input("x", X)
+    finish(g, x, g.op("Mul", g.mean_square(x, PLAIN), g.constant(4)))
+
+
+def mean_times_three(g: Tape) -> None:
+    """1 / sqrt(3) would be a constant that the graph does not round."""
+    x = g.input("x", X)
+    finish(g, x, g.op("Mul", g.mean_square(x, PLAIN), g.constant(3)))
 
 
 # casts in between
@@ -145,6 +166,8 @@ _FUSED: dict[Program, tuple[int, str]] = {
     reshaped_by_gathered_lengths: (13, "the mean, reshaped by lengths gathered from Shape"),
     squares_times_ones: (18, "MatMul of the squares with a column of 1 / n"),
     squares_times_vector_of_ones: (18, "MatMul of the squares with a vector of ones"),
+    squares_times_matrix_of_ones: (18, "MatMul of the squares with a matrix of 1 / n"),
+    mean_times_four: (18, "four times the mean"),
     row_times_itself: (18, "MatMul of each row with itself"),
     row_times_its_transpose: (18, "MatMul of each row with its transpose"),
     squares_of_rounded: (18, "float64, squared in float32"),
@@ -152,6 +175,7 @@ _FUSED: dict[Program, tuple[int, str]] = {
 }
 _LEFT_ALONE: dict[Program, tuple[Why, str]] = {
     unit_length_reshaped: (Why.NOT_A_MEAN, "unit length, reshaped to its own shape"),
+    mean_times_three: (Why.NOT_A_MEAN, "three times the mean"),
     squares_weighed: (Why.NOT_A_MEAN, "MatMul of the squares with a column of different numbers"),
     product_of_rows: (Why.DIFFERENT_VALUE, "MatMul of each row with another's"),
     sum_over_rounded_count: (Why.NOT_A_MEAN, "float64, times 1 / 12 as float32"),
