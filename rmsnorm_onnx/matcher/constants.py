@@ -23,7 +23,7 @@ _OVERRIDABLE_FROM: Final = 4
 #: Operators exporters compute constants with.
 _FOLDABLE: Final = frozenset(
     (
-        *("Abs", "Add", "Div", "Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "ReduceProd", "Sqrt", "Sub"),
+        *("Abs", "Add", "Div", "Equal", "Max", "Min", "Mul", "Neg", "Pow", "Reciprocal", "ReduceProd", "Sqrt", "Sub"),
         *("Cast", "Identity"),
         *("Concat", "ConstantOfShape", "Expand", "Gather", "Range", "Reshape", "Slice", "Squeeze", "Unsqueeze"),
     )

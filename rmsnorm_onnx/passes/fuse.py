@@ -12,6 +12,7 @@ from rmsnorm_onnx import modelfile, spec
 from rmsnorm_onnx.errors import InvalidInput
 from rmsnorm_onnx.matcher import Match, NearMiss, find
 from rmsnorm_onnx.matcher.match import Reshaped
+from rmsnorm_onnx.passes.aten import inline_operators
 from rmsnorm_onnx.passes.bodies import (
     add_bodies,
     forget_unreadable_types,
@@ -102,6 +103,7 @@ def _fuse(model: ir.Model, options: Options) -> Outcome:
     target = TARGETS[options.target]
     # A model that another tool has read lists them no more; without them it could not be saved.
     modelfile.list_all_outputs(model)
+    inline_operators(model, adopt=options.adopt)
     fused: dict[ir.Node, Fused] = {}
     more = True
     while more:
