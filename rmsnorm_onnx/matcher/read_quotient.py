@@ -88,7 +88,8 @@ def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: St
     statistic, gain = as_mean(context, statistic)
     gain = _made_up_for(gain, number, statistic.dtype)
     nodes = (*statistic.nodes, node)
-    if statistic.is_mean and gain != 1 and scale is None and spec.float32_pair(gain)[0] == gain:
+    exact = statistic.dtype is spec.DType.DOUBLE or spec.float32_pair(gain)[0] == gain
+    if statistic.is_mean and gain != 1 and scale is None and exact:
         scale, gain = gain, 1.0
     normalized = Normalized(node.outputs[0], None, statistic, gain, dtype, dtype, nodes)
     return normalized.with_scale(scale, statistic.dtype) if scale is not None else normalized

@@ -109,7 +109,8 @@ def _misfit(context: Context, norm: Normalized) -> Flaw | None:
     """What makes a complete norm inexpressible."""
     node = norm.nodes[-1]
     if norm.gain != 1:
-        factor = "an unknown factor" if math.isnan(norm.gain) else f"a factor of {norm.gain:.9g}"
+        shown = f"{norm.gain:.{9 if abs(norm.gain - 1) < 1e-5 else 6}g}"  # six digits of 1.00000002 would be 1
+        factor = "an unknown factor" if math.isnan(norm.gain) else f"a factor of {shown}"
         return Flaw(spec.Why.NOT_A_MEAN, node, f"{factor} is left over")
     ranks = context.facts.rank(norm.value), context.facts.rank(norm.x)
     if norm.flat is None and None not in ranks and ranks[0] != ranks[1]:
