@@ -200,3 +200,21 @@ def test_casts_of_a_function_to_types_that_its_caller_names_are_no_twins():
         context.note_twin(node)
         values[node.outputs[0].name] = node.outputs[0]
     assert context.origin(values["b"]) is not context.origin(values["a"])
+
+
+def test_a_residual_norm_stands_behind_both_addends():
+    """One addend is an early Cast, the other comes later, and the sum is read: Gemma 2 of onnxruntime-genai."""
+    model = onnx.parser.parse_model(
+        """
+        <ir_version: 8, opset_import: ["" : 18, "com.microsoft" : 1]>
+        g (float16[2, 3, 8] x) => (float[2, 3, 8] y, float[2, 3, 8] total)
+        <float[8] w = {1, 2, 3, 1, 2, 3, 1, 2}> {
+          early = Cast <to = 1> (x)
+          late = Tanh(early)
+          y, , , total = com.microsoft.SkipSimplifiedLayerNormalization(early, late, w)
+        }
+        """
+    )
+    fused = ir.from_proto(model)
+    assert [record.op for record in fuse(fused).fused] == ["SkipRMSNormalization"]
+    onnx.checker.check_model(ir.to_proto(fused))  # nodes in order, among others

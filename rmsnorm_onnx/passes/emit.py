@@ -73,8 +73,8 @@ def emit(emission: Emission, current: Current) -> tuple[ir.Node, dict[ir.Value, 
     graph = old.graph
     assert graph is not None
     # Consumers of the residual sum may stand before the norm's last node.
-    first = match.nodes[0] if match.sum is not None else old
-    graph.insert_before(first if first.graph is graph else old, tape.nodes)
+    first = match.sum.producer() if match.sum is not None else old
+    graph.insert_before(first if first is not None and first.graph is graph else old, tape.nodes)
     return node, replaced
 
 
