@@ -68,6 +68,7 @@ def infer(
         _forget_shapes(scopes, {value.name for value in doubted})
     for scope in scopes:
         _put_in_stand_ins(scope)
+    original = _one_name_each(proto)
     opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in graph.opset_imports.items()]
     model = onnx.ModelProto(ir_version=10, graph=proto, opset_import=opsets)
     model.functions.extend(bodies)
@@ -78,7 +79,7 @@ def infer(
     except (onnx.shape_inference.InferenceError, ValueError, RuntimeError, MemoryError):
         # A model that inference cannot follow is not an error here: unknown stays unknown.
         return {}
-    return dict(_read(graph, inferred.graph))
+    return dict(_read(graph, inferred.graph, original))
 
 
 def _infer_shapes(model: onnx.ModelProto, *, data_prop: bool) -> onnx.ModelProto:
@@ -182,6 +183,41 @@ def _put_in_stand_ins(graph: onnx.GraphProto | onnx.FunctionProto) -> None:
             graph.node.append(node)
 
 
+def _one_name_each(main: onnx.GraphProto) -> dict[str, str]:
+    """Rename, in subgraphs, what another graph also has a name for; new names and what they were.
+
+    ONNX (1.23) keeps the numbers in lists by name alone, so that a branch would get those of another.
+    """
+    used = {declared.name for declared in (*main.input, *main.initializer)}
+    used |= {name for node in main.node for name in node.output}
+    original: dict[str, str] = {}
+
+    def rename(graph: onnx.GraphProto, outer: Mapping[str, str]) -> None:
+        names = dict(outer)
+        given = [declared.name for declared in (*graph.input, *graph.initializer)]
+        given += [name for node in graph.node for name in node.output if name]
+        for name in dict.fromkeys(given):
+            names[name] = new = f"{name} ({len(used)})" if name in used else name
+            used.add(new)
+            if new != name:
+                original[new] = name
+        for declared in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+            declared.name = names.get(declared.name, declared.name)
+        for node in graph.node:
+            node.input[:] = [names.get(name, name) for name in node.input]
+            node.output[:] = [names.get(name, name) for name in node.output]
+        below(graph, names)
+
+    def below(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+        for node in graph.node:
+            for attribute in node.attribute:
+                for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                    rename(inner, names)
+
+    below(main, {})
+    return original
+
+
 def _resolve(node: onnx.NodeProto, attributes: Mapping[str, ir.Attr]) -> None:
     for attribute in node.attribute:
         given = attributes.get(attribute.ref_attr_name) if attribute.ref_attr_name else None
@@ -191,8 +227,10 @@ def _resolve(node: onnx.NodeProto, attributes: Mapping[str, ir.Attr]) -> None:
             attribute.name = name
 
 
-def _read(graph: ir.Graph, proto: onnx.GraphProto) -> Iterator[tuple[ir.Value, onnx.ValueInfoProto]]:
-    infos = {info.name: info for info in (*proto.value_info, *proto.input, *proto.output)}
+def _read(
+    graph: ir.Graph, proto: onnx.GraphProto, original: Mapping[str, str]
+) -> Iterator[tuple[ir.Value, onnx.ValueInfoProto]]:
+    infos = {original.get(info.name, info.name): info for info in (*proto.value_info, *proto.input, *proto.output)}
     for value in graph.inputs:
         if value.name in infos:
             yield value, infos[value.name]
@@ -207,7 +245,7 @@ def _read(graph: ir.Graph, proto: onnx.GraphProto) -> Iterator[tuple[ir.Value, o
         subgraphs = {attribute.name: attribute.g for attribute in node_proto.attribute}
         for name, attribute in node.attributes.items():
             if name in subgraphs and attribute.type is ir.AttributeType.GRAPH:
-                yield from _read(attribute.as_graph(), subgraphs[name])
+                yield from _read(attribute.as_graph(), subgraphs[name], original)
 
 
 def stated(info: onnx.ValueInfoProto) -> Stated:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -117,7 +118,7 @@ def infer_types(model: ir.Model) -> None:
     """Infer, in place, until nothing is left open but what follows from an operator whose result type nobody knows."""
     opset = opset_of(model)
     while True:
-        with _quiet("onnx_ir.passes.common.shape_inference"):
+        with _quiet("onnx_ir.passes.common.shape_inference"), _one_name_each(model):
             common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True)(model)
         if sum(_complete(node) for node in nodes_of(model) if not _is_onnx(node, opset)) == 0:
             break
@@ -140,6 +141,21 @@ def _restore_sequences(node: ir.Node, opset: int) -> None:
         sequences = [kind.startswith("seq(") for kind in formal[min(index, len(formal) - 1)].types]
         if output.dtype is not None and (all(sequences) or (among_inputs and any(sequences))):
             output.type, output.shape = ir.SequenceType(ir.TensorType(output.dtype)), None
+
+
+@contextmanager
+def _one_name_each(model: ir.Model) -> Iterator[None]:
+    """Other names, for a while, where branches use one: ONNX keeps the numbers in lists by name alone."""
+    inside = [value for value in values_of(model) if value.name and value.graph is not model.graph]
+    used = Counter(value.name for value in inside)
+    renamed = [(value, value.name) for value in inside if used[value.name] > 1 and not value.is_initializer()]
+    for number, (value, name) in enumerate(renamed):
+        value.name = f"{name} (value {number} of such a name)"
+    try:
+        yield
+    finally:
+        for value, name in renamed:
+            value.name = name
 
 
 @contextmanager
