@@ -142,3 +142,18 @@ def test_an_index_of_lengths_that_are_reduced_together():
         y = Div (x, mean) }"""
     assert with_constant_slack(ir.from_proto(parse(text, c=np.float16(1 / 48)))).is_known == (True,)
     assert with_constant_slack(ir.from_proto(parse(text, c=np.float16(1 / 47)))).is_known == ()
+
+
+def test_a_branch_may_be_a_constant_alone():
+    """Without a node that the moved constant could stand before."""
+    text = f"""c (float[3, {WIDTH}] x, bool b) => (float[3, {WIDTH}] y) {{
+        f = If (b) < then_branch = one () => (float g) <float g = {{6.9282}}> {{ }},
+                     else_branch = other () => (float h) {{ h = Abs (c) }} >
+        y = Mul (x, f) }}"""
+    model = parse(text, c=np.float32(3))
+    assert verify(model, model, library=False, threads=1).ok
+
+
+def test_a_model_may_have_no_node():
+    model = parse("i (bfloat16[3] x, bfloat16[3] unread) => (bfloat16[3] x) { }")
+    assert verify(model, model, library=False, threads=1).ok

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from rmsnorm_onnx import spec
-from rmsnorm_onnx.runtime.islands import cast, surround
+from rmsnorm_onnx.runtime.islands import cast, put_first, surround
 from rmsnorm_onnx.runtime.types import CONTROL_FLOW, FLOATS, nodes_of, set_type, typed_copy
 
 _BFLOAT16: Final = ir.DataType.BFLOAT16
@@ -108,7 +108,7 @@ def _float32_boundary(model: ir.Model) -> None:
             set_type(value, _FLOAT)
             for user, index in uses:
                 user.replace_input_with(index, narrowed.outputs[0])
-            graph.insert_before(graph[0], narrowed)
+            put_first(graph, [narrowed])
     for index, value in enumerate(graph.outputs):
         if value.dtype == _BFLOAT16 and value.producer() is not None:
             _widen_output(graph, index, value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import onnx_ir as ir
 
@@ -19,6 +19,14 @@ def substitute(old: ir.Value, new: ir.Value) -> None:
     if new.shape is None:
         new.shape = old.shape
     old.replace_all_uses_with(new, replace_graph_outputs=True)
+
+
+def put_first(graph: ir.Graph, nodes: Sequence[ir.Node]) -> None:
+    """Nodes before all others, of which there may be none: a branch may only name an initializer."""
+    if len(graph):
+        graph.insert_before(graph[0], nodes)
+    else:
+        graph.extend(nodes)
 
 
 def cast(value: ir.Value, to: ir.DataType, name: str) -> ir.Node:

@@ -21,7 +21,7 @@ import onnx_ir as ir
 
 from rmsnorm_onnx import reference
 from rmsnorm_onnx.runtime.constants import FACTORS_OF
-from rmsnorm_onnx.runtime.islands import substitute
+from rmsnorm_onnx.runtime.islands import put_first, substitute
 from rmsnorm_onnx.runtime.types import const_tensor, nodes_of, set_type
 from rmsnorm_onnx.runtime.widen import ORIGINAL_TYPE, widen_to_float64
 
@@ -200,4 +200,4 @@ def _move(value: ir.Value, relative: Doubles, signs: ir.Value, index: int) -> No
             user.replace_input_with(place, moved.outputs[0])
     graph = value.graph
     assert isinstance(graph, ir.Graph)
-    graph.insert_before(graph[0], new)
+    put_first(graph, new)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from rmsnorm_onnx.runtime.islands import substitute
+from rmsnorm_onnx.runtime.islands import put_first, substitute
 from rmsnorm_onnx.runtime.types import const_tensor, infer_types, set_type
 
 Array = npt.NDArray[Any]
@@ -85,7 +85,7 @@ def cut(model: ir.Model, steps: Sequence[Step], results: Mapping[str, Array]) ->
                 given = _input(f"{result.name}_given", results[str(result.name)])
                 copy.graph.inputs.append(given)
                 taken = _identity(given, f"{result.name}_taken")
-                copy.graph.insert_before(copy.graph[0], taken)
+                put_first(copy.graph, [taken])
                 feeds[str(given.name)] = results[str(result.name)]
                 substitute(result, taken.outputs[0])
     common.RemoveUnusedNodesPass()(copy)
