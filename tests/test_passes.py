@@ -218,3 +218,12 @@ def test_a_residual_norm_stands_behind_both_addends():
     fused = ir.from_proto(model)
     assert [record.op for record in fuse(fused).fused] == ["SkipRMSNormalization"]
     onnx.checker.check_model(ir.to_proto(fused))  # nodes in order, among others
+
+
+def test_an_output_keeps_its_texts():
+    proto = next(case for case in FUSING if case.fuses == {spec.RMS.name: 1}).build()
+    proto.graph.output[0].doc_string = "what it is"
+    proto.graph.output[0].metadata_props.add(key="made by", value="somebody")
+    model = ir.from_proto(proto)
+    assert len(fuse(model).fused) == 1
+    assert ir.to_proto(model).graph.output[0] == proto.graph.output[0]

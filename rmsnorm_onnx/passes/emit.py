@@ -157,8 +157,9 @@ class _Tape:
 
 
 def _take_over(before: ir.Value, after: ir.Value) -> None:
-    """Give ``after`` the name, type, shape, metadata and consumers of ``before``."""
+    """Give ``after`` the name, type, shape, texts and consumers of ``before``."""
     after.name, after.type, after.shape = before.name, before.type or after.type, before.shape or after.shape
     after.metadata_props.update(before.metadata_props)
+    after.doc_string = before.doc_string
     before.name = f"{before.name}_replaced"
     ir.convenience.replace_all_uses_with(before, after, replace_graph_outputs=True)
