@@ -252,6 +252,14 @@ def test_metadata_of_a_tensor_is_written_once():
     assert len(scale.metadata_props) == 1
 
 
+def test_a_weight_stated_without_a_type_has_that_of_its_data():
+    """A second run saw the data, and wrote another file."""
+    proto = plain()
+    proto.graph.value_info.add(name="s")
+    first = rmsnorm_onnx.optimize(proto).model
+    assert rmsnorm_onnx.optimize(first).model == first
+
+
 def test_what_the_converter_would_make_invalid_is_left_alone():
     """A Dropout of opset 12 in a model of opset 11 got a fourth input."""
     held = {**HELD, "ratio": np.float32(0.5), "training": np.array(False)}
@@ -274,6 +282,18 @@ def test_an_epsilon_that_float32_cannot_hold(epsilon, factor):
     held = {"two": 2.0, "eps": epsilon, "factor": factor, "s64": np.ones(8), "last": HELD["last"]}
     result = rmsnorm_onnx.optimize(model(nodes, held=held))
     assert [miss.why for miss in result.near_misses] == [spec.Why.PRECISION]
+
+
+def test_a_number_near_what_a_multiple_leaves_over_is_another():
+    """1.5 x is squared, x divided and multiplied by 1.4765625: in bfloat16 that was taken for 1.5."""
+    bf16, numbers = TensorProto.BFLOAT16, {"two": 2, "eps": 1e-3, "multiple": 1.5, "s": 1.4765625}
+    nodes = [helper.make_node("Mul", ["x", "multiple"], ["z"]), *norm("z")]
+    nodes[5].input[0] = "x"
+    proto = model(nodes, held={"last": HELD["last"]}, outputs=[value("y", dtype=bf16)])
+    proto.graph.input[0].CopyFrom(value("x", dtype=bf16))
+    proto.graph.initializer.extend(helper.make_tensor(name, bf16, (), [n]) for name, n in numbers.items())
+    (miss,) = rmsnorm_onnx.optimize(proto).near_misses
+    assert (miss.why, miss.detail) == (spec.Why.NOT_A_MEAN, "a factor of 0.984375 is left over")
 
 
 def test_a_folded_constant_that_is_a_factor_of_another_can_be_widened():

@@ -86,7 +86,7 @@ def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: St
         context.report(node, flaw)
         return None
     statistic, gain = as_mean(context, statistic)
-    gain = _made_up_for(gain, number, statistic.dtype)
+    gain = _made_up_for(gain, number, statistic, statistic.dtype)
     nodes = (*statistic.nodes, node)
     exact = statistic.dtype is spec.DType.DOUBLE or spec.float32_pair(gain)[0] == gain
     if statistic.is_mean and gain != 1 and scale is None and exact:
@@ -202,7 +202,7 @@ def multiply_normalized(context: Context, node: ir.Node, normalized: Normalized,
         return normalized.cast(node, normalized.dtype)
     if normalized.gain != 1 and number is not None and number > 0:
         product = normalized.times(number, node)
-        return product.with_gain(_made_up_for(normalized.gain, number, normalized.dtype))
+        return product.with_gain(_made_up_for(normalized.gain, number, normalized.statistic, normalized.dtype))
     meaning = context.meaning(other)
     if isinstance(meaning, Silu):
         z = groups.gate_of_type(context, meaning, context.facts.float_type(normalized.x))
@@ -225,10 +225,15 @@ def multiply_normalized(context: Context, node: ir.Node, normalized: Normalized,
     return None
 
 
-def _made_up_for(gain: float, number: float, dtype: spec.DType) -> float:
-    """What is left of ``gain`` after a multiplication by ``number``: 1 where they differ by roundings only."""
-    alike = abs(gain * number - 1) <= 2.0 ** (2 - dtype.bits_of_precision)
-    return 1.0 if number != 1 and (alike or _is_short(number, 1 / gain, dtype)) else gain * number
+def _made_up_for(gain: float, number: float, statistic: Statistic, dtype: spec.DType) -> float:
+    """What is left of ``gain`` after a multiplication by ``number``: 1 where they differ by roundings only.
+
+    Only a missing 1/n says which number was meant before it was rounded to 16 bits. A mean's gain is any constant.
+    """
+    bits = max(24, dtype.bits_of_precision) if statistic.is_mean else dtype.bits_of_precision
+    short = not statistic.is_mean and _is_short(number, 1 / gain, dtype)
+    alike = abs(gain * number - 1) <= 2.0 ** (2 - bits)
+    return 1.0 if number != 1 and (alike or short) else gain * number
 
 
 def _is_short(number: float, exact: float, dtype: spec.DType) -> bool:
@@ -243,7 +248,9 @@ def _without_constant(context: Context, normalized: Normalized, factor: ir.Value
         return normalized, factor
     for constant, rest in (node.inputs, tuple(reversed(node.inputs))):
         number = context.constants.single(constant)
-        if number is not None and rest is not None and _made_up_for(normalized.gain, number, normalized.dtype) == 1:
+        if number is None or rest is None:
+            continue
+        if _made_up_for(normalized.gain, number, normalized.statistic, normalized.dtype) == 1:
             return normalized.with_gain(1.0), rest
     return normalized, factor
 

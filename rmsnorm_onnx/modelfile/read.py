@@ -113,6 +113,11 @@ def _convert(proto: onnx.ModelProto) -> ir.Model:
         if isinstance(tensor, ir.serde.TensorProtoTensor):
             # Measured with onnx_ir 1.1: it writes the message with its metadata, and then the metadata again.
             tensor.metadata_props.clear()
+    for value in (value for graph in model.graphs() for value in graph.initializers.values()):
+        if value.type is None and value.const_value is not None:
+            # A value_info that states nothing hid what the data states; written and read again, it would not.
+            data = value.const_value
+            value.type, value.shape = ir.TensorType(data.dtype), ir.Shape(data.shape.numpy())
     for imports in (model.graph.opset_imports, *(function.opset_imports for function in model.functions.values())):
         if "ai.onnx" in imports:
             imports[""] = imports.pop("ai.onnx")

@@ -154,8 +154,15 @@ def _must_refuse(model: onnx.ModelProto, target: str, stage: Stage) -> None:
 
 
 def _outputs(model: onnx.ModelProto) -> list[tuple[Any, ...]]:
-    """What is stated of them; an entry of metadata that lacks key or value says the same as one with empty ones."""
-    return [(o.name, o.type, o.doc_string, {p.key: p.value for p in o.metadata_props}) for o in model.graph.output]
+    """What is stated of them; an entry of metadata or a denotation that is left out says the same as an empty one."""
+    stated = []
+    for output in model.graph.output:
+        kept = onnx.ValueInfoProto.FromString(output.SerializeToString())
+        for part in (kept.type, *kept.type.tensor_type.shape.dim):
+            if not part.denotation:
+                part.ClearField("denotation")
+        stated.append((kept.name, kept.type, kept.doc_string, {p.key: p.value for p in kept.metadata_props}))
+    return stated
 
 
 def _judge_result(
