@@ -21,6 +21,8 @@ from rmsnorm_onnx import library, runtime, spec
 from rmsnorm_onnx.errors import CannotRun, InvalidInput
 from rmsnorm_onnx.parity import Verdict
 
+BF16 = TensorProto.BFLOAT16
+
 
 def _inputs(index, names):
     def change(proto):
@@ -260,6 +262,33 @@ def test_a_weight_stated_without_a_type_has_that_of_its_data():
     assert rmsnorm_onnx.optimize(first).model == first
 
 
+def test_a_negative_length_is_unknown():
+    """Older converters write -1, and a scale of ones was to be as long."""
+    nodes = norm()[:-1]
+    nodes[-1].output[0] = "y"
+    found = []
+    for length in (-1, None):
+        proto = model(nodes, held=HELD)
+        proto.graph.input[0].CopyFrom(value("x", (2, 3, length)))
+        found.append(rmsnorm_onnx.optimize(proto, target="onnx"))
+    assert found[0].near_misses == found[1].near_misses
+    assert found[0].fused == found[1].fused
+
+
+def test_an_output_that_is_not_of_the_type_it_declares_has_no_float64_run():
+    """What it is there was no float, and had no bounds: KeyError."""
+    proto = model([*norm(), helper.make_node("Constant", [], ["c"], value_int=1)], held=HELD)
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == FLOAT:
+            number = onnx.numpy_helper.to_array(tensor)
+            tensor.CopyFrom(helper.make_tensor(tensor.name, BF16, number.shape, number.ravel()))
+    proto.graph.input[0].CopyFrom(value("x", dtype=BF16))
+    del proto.graph.output[:]
+    proto.graph.output.extend([value("y", dtype=BF16), value("c", (), BF16)])
+    with pytest.raises(CannotRun, match="'c' of floats .* int64 there, .* declares a type that is not so"):
+        rmsnorm_onnx.verify(proto, rmsnorm_onnx.optimize(proto).model, library=False)
+
+
 def test_what_the_converter_would_make_invalid_is_left_alone():
     """A Dropout of opset 12 in a model of opset 11 got a fourth input."""
     held = {**HELD, "ratio": np.float32(0.5), "training": np.array(False)}
@@ -286,12 +315,12 @@ def test_an_epsilon_that_float32_cannot_hold(epsilon, factor):
 
 def test_a_number_near_what_a_multiple_leaves_over_is_another():
     """1.5 x is squared, x divided and multiplied by 1.4765625: in bfloat16 that was taken for 1.5."""
-    bf16, numbers = TensorProto.BFLOAT16, {"two": 2, "eps": 1e-3, "multiple": 1.5, "s": 1.4765625}
+    numbers = {"two": 2, "eps": 1e-3, "multiple": 1.5, "s": 1.4765625}
     nodes = [helper.make_node("Mul", ["x", "multiple"], ["z"]), *norm("z")]
     nodes[5].input[0] = "x"
-    proto = model(nodes, held={"last": HELD["last"]}, outputs=[value("y", dtype=bf16)])
-    proto.graph.input[0].CopyFrom(value("x", dtype=bf16))
-    proto.graph.initializer.extend(helper.make_tensor(name, bf16, (), [n]) for name, n in numbers.items())
+    proto = model(nodes, held={"last": HELD["last"]}, outputs=[value("y", dtype=BF16)])
+    proto.graph.input[0].CopyFrom(value("x", dtype=BF16))
+    proto.graph.initializer.extend(helper.make_tensor(name, BF16, (), [n]) for name, n in numbers.items())
     (miss,) = rmsnorm_onnx.optimize(proto).near_misses
     assert (miss.why, miss.detail) == (spec.Why.NOT_A_MEAN, "a factor of 0.984375 is left over")
 
@@ -317,7 +346,7 @@ def test_a_list_where_the_library_expects_a_number_is_refused(name, monkeypatch)
         session(one_norm(spec.RMS.name, **{name: [0.5]}))
 
 
-@pytest.mark.parametrize("x", [FLOAT, TensorProto.BFLOAT16])
+@pytest.mark.parametrize("x", [FLOAT, BF16])
 @pytest.mark.parametrize("root", [["root"], ["", "root"]], ids=["RMS norm", "layer norm"])
 def test_norms_that_onnx_has_no_schema_of_have_types(root, x):
     """LayerNormalization before opset 17 is one. Without a type, Mul had no kernel and was given none."""
@@ -328,7 +357,7 @@ def test_norms_that_onnx_has_no_schema_of_have_types(root, x):
         helper.make_node("Identity", ["square"], ["y"]),
         helper.make_node("Identity", ["root"], ["r"]),
     ]
-    scale = TensorProto.BFLOAT16
+    scale = BF16
     outputs = [value("y", dtype=scale), value("r", (2, 3, 1))]
     proto = model(nodes, [value("s", (8,), scale)], outputs=outputs, opset=16)
     proto.graph.input[0].CopyFrom(value("x", dtype=x))

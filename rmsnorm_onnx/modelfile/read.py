@@ -113,17 +113,29 @@ def _convert(proto: onnx.ModelProto) -> ir.Model:
         if isinstance(tensor, ir.serde.TensorProtoTensor):
             # Measured with onnx_ir 1.1: it writes the message with its metadata, and then the metadata again.
             tensor.metadata_props.clear()
-    for value in (value for graph in model.graphs() for value in graph.initializers.values()):
+    for value in _values(model):
         if value.type is None and value.const_value is not None:
             # A value_info that states nothing hid what the data states; written and read again, it would not.
             data = value.const_value
             value.type, value.shape = ir.TensorType(data.dtype), ir.Shape(data.shape.numpy())
+        lengths = value.shape or ()
+        if any(isinstance(length, int) and length < 0 for length in lengths):
+            # Unknown, as onnxruntime reads it.
+            value.shape = ir.Shape([None if isinstance(n, int) and n < 0 else n for n in lengths])
     for imports in (model.graph.opset_imports, *(function.opset_imports for function in model.functions.values())):
         if "ai.onnx" in imports:
             imports[""] = imports.pop("ai.onnx")
     if not model.graph.opset_imports:
         model.graph.opset_imports[""] = 1
     return model
+
+
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    for graph in (model.graph, *(function.graph for function in model.functions.values())):
+        for inner in (graph, *graph.subgraphs()):
+            yield from (*inner.inputs, *inner.initializers.values())
+            for node in inner:
+                yield from node.outputs
 
 
 def _sort(model: ir.Model) -> None:

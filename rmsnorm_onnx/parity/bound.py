@@ -62,6 +62,7 @@ import numpy.typing as npt
 
 from rmsnorm_onnx import reference
 from rmsnorm_onnx.errors import CannotRun
+from rmsnorm_onnx.runtime.exact import is_float
 
 Array = npt.NDArray[Any]
 Doubles = npt.NDArray[np.float64]
@@ -129,11 +130,17 @@ def spread(exact: Mapping[str, Doubles], runs: Iterable[Mapping[str, Array]]) ->
 
 
 def require_shape(name: str, exact: Doubles, other: Array, when: str) -> None:
-    """Only arrays of one shape can be compared.
+    """Only arrays of one shape can be compared, and only floats with floats.
 
     Raises:
-        CannotRun: output ``name`` has another shape than in the float64 run of the original.
+        CannotRun: output ``name`` is not float in the float64 run of the original, or has another shape there.
     """
+    if not is_float(exact.dtype):
+        raise CannotRun(
+            f"expected output '{name}' of floats in the original's float64 run, but it is {exact.dtype} there, and "
+            f"{other.dtype} {when}: the model declares a type that is not so; let onnx.checker check the original "
+            "with full_check=True, and mend what it names"
+        )
     if other.shape != exact.shape:
         raise CannotRun(
             f"expected output '{name}' of shape {exact.shape}, as the original's float64 run gives it, "

@@ -154,13 +154,16 @@ def _must_refuse(model: onnx.ModelProto, target: str, stage: Stage) -> None:
 
 
 def _outputs(model: onnx.ModelProto) -> list[tuple[Any, ...]]:
-    """What is stated of them; an entry of metadata or a denotation that is left out says the same as an empty one."""
+    """What is stated of them; an empty denotation, a negative length and half an entry of metadata state nothing."""
     stated = []
     for output in model.graph.output:
         kept = onnx.ValueInfoProto.FromString(output.SerializeToString())
         for part in (kept.type, *kept.type.tensor_type.shape.dim):
             if not part.denotation:
                 part.ClearField("denotation")
+        for dim in kept.type.tensor_type.shape.dim:
+            if dim.dim_value < 0:
+                dim.ClearField("dim_value")
         stated.append((kept.name, kept.type, kept.doc_string, {p.key: p.value for p in kept.metadata_props}))
     return stated
 
