@@ -1,15 +1,19 @@
-"""What fuzzing found about fixed points and shapes: one run of optimize does it all, and believes no loop that errs."""
+"""What fuzzing found about fixed points, shapes and runs: one optimize does it all, and believes no loop that errs."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
 import pytest
-from fuzz.plain import HELD, INT64, fused, model, norm, value
+from fuzz.plain import FLOAT, HELD, INT64, fused, model, norm, value
 from onnx import TensorProto, helper, numpy_helper
 from zoo import CASES
 
 import rmsnorm_onnx
+from rmsnorm_onnx.errors import CannotRun
+from rmsnorm_onnx.parity import Verdict
+
+BF16 = TensorProto.BFLOAT16
 
 
 def same_again(once, **options):
@@ -123,3 +127,51 @@ def test_what_stands_behind_a_loop_is_not_believed_of_another_shape():
         proto.graph.node.extend(flat_norm("behind", "y"))
         proto.graph.value_info.append(value("behind", shape))
         assert [record.output for record in fused(proto)] == outputs
+
+
+def test_an_output_that_is_not_of_the_type_it_declares_has_no_float64_run():
+    """What it is there was no float, and had no bounds: KeyError."""
+    proto = model([*norm(), helper.make_node("Constant", [], ["c"], value_int=1)], held=HELD)
+    for tensor in proto.graph.initializer:
+        if tensor.data_type == FLOAT:
+            number = onnx.numpy_helper.to_array(tensor)
+            tensor.CopyFrom(helper.make_tensor(tensor.name, BF16, number.shape, number.ravel()))
+    proto.graph.input[0].CopyFrom(value("x", dtype=BF16))
+    del proto.graph.output[:]
+    proto.graph.output.extend([value("y", dtype=BF16), value("c", (), BF16)])
+    with pytest.raises(CannotRun, match=r"'c' of floats .* int64 there, .* declares a type that is not so"):
+        rmsnorm_onnx.verify(proto, rmsnorm_onnx.optimize(proto).model, library=False)
+
+
+def rounded_away(factor, kept):
+    """Of 2^24 + 1 - 2^24, which is 0 in float32: as many columns as x has elements, where that is ``kept``."""
+    nodes = [
+        helper.make_node("Mul", ["x", "zero"], ["zeros"]),
+        helper.make_node("Add", ["zeros", "large"], ["a"]),
+        helper.make_node("Add", ["a", "one"], ["b"]),
+        helper.make_node("Sub", ["b", "large"], ["c"]),
+        helper.make_node("Equal", ["c", "zero" if kept else "one"], ["found"]),
+        helper.make_node("NonZero", ["found"], ["indices"]),
+        helper.make_node("Cast", ["indices"], ["columns"], to=FLOAT),
+        helper.make_node("Add", ["columns", "factor"], ["y"]),
+    ]
+    numbers = {"zero": 0, "one": 1, "large": 2**24, "factor": factor}
+    held = {name: np.float32(number) for name, number in numbers.items()}
+    return model(nodes, held=held, outputs=[value("y", ("axes", "found"))])
+
+
+def test_a_shape_that_rounding_decides_gives_no_float64_run():
+    """Shapes of the runs were not compared: numpy's own error came out."""
+    first, second = rounded_away(3, kept=True), rounded_away(np.nextafter(np.float32(3), np.float32(4)), kept=True)
+    with pytest.raises(CannotRun, match=r"expected output 'y' of shape \(3, 0\), .* it is \(3, 48\).*onnx.checker"):
+        rmsnorm_onnx.verify(first, second, library=False)
+    assert rmsnorm_onnx.verify(first, first, library=False).outputs[0].verdict is Verdict.IDENTICAL
+
+
+def test_an_equation_that_is_no_text_is_none():
+    """Onnx_ir gives what is not UTF-8 as bytes."""
+    proto = next(case for case in CASES if case.id == "einsum-of-itself").build()
+    assert fused(proto)
+    (equation,) = (a for node in proto.graph.node for a in node.attribute if a.name == "equation")
+    equation.s += b"\xff"
+    assert not fused(proto)

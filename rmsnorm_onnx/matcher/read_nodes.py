@@ -51,7 +51,7 @@ def skip_norm(context: Context, node: ir.Node) -> Normalized | None:
 def gated_norm(context: Context, node: ir.Node) -> Normalized | None:
     """The operator GatedRMSNorm(X, scale, gate) of onnxruntime: one mean per row, times scale, times silu(gate)."""
     x, scale, gate = node.inputs
-    activation = node.attributes["activation"].as_string() if "activation" in node.attributes else "silu"
+    activation = node.attributes["activation"].value if "activation" in node.attributes else "silu"
     if x is None or scale is None or gate is None:
         return None
     if activation not in {"silu", "swish"}:

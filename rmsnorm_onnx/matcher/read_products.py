@@ -61,7 +61,8 @@ def _spread(context: Context, value: ir.Value, *, row: bool) -> ir.Value | None:
 
 def contract(context: Context, node: ir.Node) -> Meaning | None:
     """Einsum of a value with itself, some of its axes summed: 'bsd,bsd->bs'."""
-    terms, _, kept = node.attributes["equation"].as_string().replace(" ", "").partition("->")
+    # Bytes, where it is no text; then it equals none.
+    terms, _, kept = str(node.attributes["equation"].value).replace(" ", "").partition("->")
     first, _, second = terms.partition(",")
     if len(node.inputs) != 2 or node.inputs[0] is None or node.inputs[1] is None or "." in terms:
         return None
