@@ -175,3 +175,18 @@ def test_an_equation_that_is_no_text_is_none():
     (equation,) = (a for node in proto.graph.node for a in node.attribute if a.name == "equation")
     equation.s += b"\xff"
     assert not fused(proto)
+
+
+@pytest.mark.parametrize("number", [1e300, 1e-40])
+def test_a_scale_that_float32_cannot_hold_stays_beside_the_norm(number):
+    """Statistics in float32, the scale in float64: it was rounded to infinity."""
+    double = TensorProto.DOUBLE
+    nodes = [helper.make_node("Cast", ["x"], ["single"], to=FLOAT), *norm("single")]
+    nodes[-1].input[:] = ["normal", "large"]
+    nodes.insert(-1, helper.make_node("Cast", ["normalized"], ["normal"], to=double))
+    held = {**HELD, "large": np.full(8, number)}
+    proto = model(nodes, held=held, outputs=[value("y", dtype=double)])
+    proto.graph.input[0].CopyFrom(value("x", dtype=double))
+    once = rmsnorm_onnx.optimize(proto)
+    assert len(once.fused) == 1
+    assert rmsnorm_onnx.verify(proto, once.model, library=False).ok

@@ -71,6 +71,18 @@ class Constants:
             return None
         return float(array.reshape(-1)[0]) if bool((array == array.reshape(-1)[0]).all()) else None
 
+    def fits_float32(self, value: ir.Value) -> bool:
+        """False where ``value`` holds a finite float64 that would be infinite in float32, or a subnormal number."""
+        if self._of.dtype(value) != ir.DataType.DOUBLE:
+            return True
+        array = self.array(value)
+        numbers = array if array is not None else _numbers(value.const_value)
+        if numbers is None:
+            return True
+        magnitudes, limits = np.abs(numbers), np.finfo(np.float32)
+        small = (magnitudes > 0) & (magnitudes < limits.smallest_normal)
+        return not bool(np.any((magnitudes > limits.max) & (magnitudes < np.inf) | small))
+
     def why_not(self, value: ir.Value | None) -> str:
         """What keeps ``value`` from being one constant number, for people."""
         if value is not None and value.is_initializer() and self._can_be_fed(value):
@@ -208,7 +220,11 @@ _CONSTANT_TYPES: Final = {
 
 
 def _small_array(tensor: ir.TensorProtocol | None) -> np.ndarray[Any, Any] | None:
-    if tensor is None or tensor.size > _SMALL or tensor.dtype == ir.DataType.STRING:
+    return None if tensor is None or tensor.size > _SMALL else _numbers(tensor)
+
+
+def _numbers(tensor: ir.TensorProtocol | None) -> np.ndarray[Any, Any] | None:
+    if tensor is None or tensor.dtype == ir.DataType.STRING:
         return None
     try:
         return tensor.numpy()

@@ -34,7 +34,9 @@ def fit(context: Context, factor: ir.Value, x: ir.Value) -> Fit:
     """
     shape, x_shape = context.facts.shape(factor), context.facts.shape(x)
     parameter = context.constants.is_parameter(factor)
-    if shape is None:
+    if shape is None or (
+        context.facts.float_type(x) is spec.DType.FLOAT and not context.constants.fits_float32(factor)
+    ):
         return Fit.UNKNOWN
     if x_shape is None:
         # A parameter that turned out wider would be an error of the kernel, never a wrong result.
