@@ -50,7 +50,14 @@ def compare_numbers(
             outcomes.append("float64: not evaluated")
             return
         stage("interpreter on the fused model")
-        got = evaluate(after, given, Reading.EXACT)
+        try:
+            got = evaluate(after, given, Reading.EXACT)
+        except np.exceptions.AxisError:
+            if all(array.ndim > 0 or array.dtype.kind in "iub" for array in given.values()):
+                raise
+            # Where no shape is known, an exponent of shape [1] made a row of it, which the norm does not.
+            outcomes.append("float64: a norm of a scalar")
+            return
         if any(not _as_declared(o, wanted[o.name]) for o in before.graph.output):
             outcomes.append("float64: declares a shape that is not so")
             return
