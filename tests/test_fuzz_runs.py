@@ -31,6 +31,16 @@ def test_a_second_run_changes_nothing():
     assert same_again(once)
 
 
+def test_a_shape_that_nobody_reads_keeps_the_value_it_is_of():
+    """The norm went on behind the Reshape, and what Shape read was left to a second run."""
+    proto = next(case for case in CASES if case.id == "result-reshaped-to-its-shape").build()
+    (node,) = (node for node in proto.graph.node if node.op_type == "Shape")
+    proto.graph.node.insert(len(proto.graph.node) - 1, helper.make_node("Shape", node.input, ["unread"]))
+    once = rmsnorm_onnx.optimize(proto)
+    assert len(once.fused) == 1
+    assert same_again(once)
+
+
 def test_a_type_that_is_not_read_again_is_not_written():
     """Of a constant made in a function, whose name in a file of IR 8 has one slash too many."""
     held = [(name, np.asarray(HELD[name])) for name in ("two", "last", "eps")]

@@ -77,7 +77,8 @@ def _only_reshapes(context: Context, node: ir.Node) -> bool:
     if node.op_type != "Shape" or node.domain not in DEFAULT_DOMAINS or node.outputs[0].is_graph_output():
         return False
     readers = [use.node.outputs[0] for use in node.outputs[0].uses()]
-    return all(isinstance(context.meaning(r), Normalized) and context.exact_source(r) is not None for r in readers)
+    inside = (isinstance(context.meaning(r), Normalized) and context.exact_source(r) is not None for r in readers)
+    return bool(readers) and all(inside)
 
 
 def _without_trailing_casts(context: Context, norm: Normalized) -> Normalized:
