@@ -252,21 +252,10 @@ _OF_ONE_TYPE: Final = frozenset(
 )
 #: onnxruntime's own: ONNX's inference stops at them, and with it the types of all that follows.
 _ORT_OF_ONE_TYPE: Final = (
-    *(
-        "Attention",
-        "BiasGelu",
-        "BiasSoftmax",
-        "BiasSplitGelu",
-        "Conv",
-        "DynamicQuantizeMatMul",
-        "FastGelu",
-        "FusedConv",
-        "FusedGemm",
-        "FusedMatMul",
-        "Gelu",
-    ),
-    *("GemmFastGelu", "GroupQueryAttention", "MoE", "MultiHeadAttention", "NhwcConv", "QMoE"),
-    *("QuickGelu", "ReorderInput", "ReorderOutput", "RotaryEmbedding", "SkipLayerNormalization", "TransposeMatMul"),
+    *("Attention", "GroupQueryAttention", "MultiHeadAttention", "RotaryEmbedding"),
+    *("BiasGelu", "BiasSoftmax", "BiasSplitGelu", "FastGelu", "Gelu", "QuickGelu", "SkipLayerNormalization"),
+    *("Conv", "FusedConv", "NhwcConv", "ReorderInput", "ReorderOutput"),
+    *("DynamicQuantizeMatMul", "FusedGemm", "FusedMatMul", "GemmFastGelu", "MoE", "QMoE", "TransposeMatMul"),
 )
 _ORT_DOMAINS: Final = frozenset({"com.microsoft", "com.microsoft.nchwc"})
 _ORT_RULES: Final[dict[str, Rule]] = {
