@@ -139,7 +139,7 @@ def is_rounded(number: float, exact: float) -> bool:
     """Whether ``number`` is ``exact`` as float16 or bfloat16 holds it, perhaps computed with in float32 since."""
     with np.errstate(over="ignore"):
         held = [float(np.asarray(exact).astype(dtype)) for dtype in (np.float16, ml_dtypes.bfloat16)]
-    return any(abs(number - value) <= 2.0**-20 * abs(value) for value in held)
+    return any(abs(number - value) <= 2.0**-20 * abs(value) for value in held if np.isfinite(value))
 
 
 def _finfo(dtype: npt.DTypeLike) -> Any:

@@ -70,6 +70,12 @@ def test_non_finite_rows():
     assert np.isnan(norm([0.0, 0.0], epsilon=0.0)).all()
 
 
+def test_what_float16_has_no_room_for_is_rounded_to_nothing():
+    """Infinity is as near to any number as 2^-20 of infinity."""
+    assert reference.is_rounded(float(np.float16(1 / 3)), 1 / 3)
+    assert not reference.is_rounded(1 / 3, 1e30)
+
+
 def test_the_skip_sum_is_rounded_before_it_is_normed():
     x, skip = np.array([2048.0, 1.0], F16), np.array([1.0, 1.0], F16)
     y, total = reference.faithful("SkipRMSNormalization", [x, skip, np.ones(2, F16)], Attributes(1e-6))
