@@ -50,10 +50,11 @@ class Roots {
 };
 
 // Rows of one head each, as norms of queries and keys have. Pass 1 runs a group and a half ahead of
-// pass 2, and the roots of the group between are found meanwhile.
+// pass 2, and the roots of the group between are found meanwhile. Rows too few for a group go
+// through one pass after the other.
 template <Form F, class Store, int kLength, class T, class S>
-[[gnu::noinline]] int64_t run_heads(const Stage<T, S>& shared, const Problem& p, int64_t begin,
-                                    int64_t end) {
+[[gnu::noinline]] void run_heads(const Stage<T, S>& shared, const Problem& p, int64_t begin,
+                                 int64_t end) {
   // Further ahead, rows leave L1 before pass 2, or wait in it for stores (up to 1.2 x).
   constexpr int kMostBytes = __is_same(Store, Streamed) ? 128 : 512;
   constexpr int kRows = kLength * int(sizeof(T)) <= kMostBytes ? 8 : 4;
@@ -66,40 +67,49 @@ template <Form F, class Store, int kLength, class T, class S>
   const int64_t last = begin + (end - begin) / kRows * kRows;
   constexpr int kPlaces = kRows < kWidth<double> ? kWidth<double> : kRows;
   Total<S> total[kPlaces];
-  for (int i = kRows; i < kPlaces; ++i) total[i].clear();
   S high[2][kPlaces], low[2][kPlaces];
-  Chain chain;
   const auto sum_some = [&](int64_t at, int count) {
-    for (int i = 0; i < count && at + i < last; ++i) {
-      total[i] = sum_of<F, kLength>(stage, (at + i) * kLength);
-    }
+    for (int i = 0; i < count; ++i) total[i] = sum_of<F, kLength>(stage, (at + i) * kLength);
+  };
+  const auto finish = [&](int64_t at, const S* highs, const S* lows) {
+    T* const no_sum = nullptr;
+    finish_runs<true, false, Store, 1>(stage, no_sum, &at, kLength, 0, highs, lows, scale, 1,
+                                       false);
+  };
+  const auto tell = [&](int count, const S* highs) {
+    for (int i = 0; p.inverse && i < count; ++i) p.inverse[begin + i] = float(highs[i]);
   };
   if (begin < last) {
+    Chain chain;
+    for (int i = kRows; i < kPlaces; ++i) total[i].clear();
     sum_some(begin, kRows);
     for (int k = 0; k < kSteps; ++k) chain.step(k, settings, total, kLength, high[0], low[0]);
-  }
-  sum_some(begin + kRows, kLead);
-  for (int side = 0; begin < last; begin += kRows, side = 1 - side) {
-    const S *const highs = high[side], *const lows = low[side];
-    for (int i = 0; p.inverse && i < kRows; ++i) p.inverse[begin + i] = float(highs[i]);
-    const int64_t first = in_register(begin * kLength);
-    const bool one_more = begin + kRows < last, two_more = begin + 2 * kRows < last;
+    if (begin + kRows < last) sum_some(begin + kRows, kLead);
+    for (int side = 0; begin < last; begin += kRows, side = 1 - side) {
+      const S *const highs = high[side], *const lows = low[side];
+      tell(kRows, highs);
+      const int64_t first = in_register(begin * kLength);
+      const bool one_more = begin + kRows < last, two_more = begin + 2 * kRows < last;
 #pragma GCC unroll 8
-    for (int i = 0; i < kRows; ++i) {
-      const int64_t row = first + i * kLength;
-      for (int k = 0; i >= kLead && k < kStepsAtOnce; ++k) {
-        chain.step((i - kLead) * kStepsAtOnce + k, settings, total, kLength, high[1 - side],
-                   low[1 - side]);
+      for (int i = 0; i < kRows; ++i) {
+        const int64_t row = first + i * kLength;
+        for (int k = 0; i >= kLead && k < kStepsAtOnce; ++k) {
+          chain.step((i - kLead) * kStepsAtOnce + k, settings, total, kLength, high[1 - side],
+                     low[1 - side]);
+        }
+        if (i < kLead ? one_more : two_more) {
+          total[(i + kLead) % kRows] = sum_of<F, kLength>(stage, row + (kRows + kLead) * kLength);
+        }
+        finish(row, highs + i, lows + i);
       }
-      if (i < kLead ? one_more : two_more) {
-        total[(i + kLead) % kRows] = sum_of<F, kLength>(stage, row + (kRows + kLead) * kLength);
-      }
-      T* const no_sum = nullptr;
-      finish_runs<true, false, Store, 1>(stage, no_sum, &row, kLength, 0, highs + i, lows + i,
-                                         scale, 1, false);
     }
   }
-  return last;
+  if (const int rest = int(end - begin)) {
+    sum_some(begin, rest);
+    find_roots(p, total, rest, high[0], low[0]);
+    tell(rest, high[0]);
+    for (int i = 0; i < rest; ++i) finish((begin + i) * kLength, high[0] + i, low[0] + i);
+  }
 }
 
 // Wider rows leave L1 before pass 2; a residual sum brings more to it.
@@ -182,40 +192,35 @@ template <Form F, bool kWhole, class T, class S>
 inline bool is_dense(const Problem& p) {
   const Layout& layout = p.layout;
   const Walk& kept = layout.kept;
-  return layout.reduced.count == 1 && kept.rank == 1 && kept.x[0] == layout.inner && p.scale &&
-         kept.scale[0] == 0 && layout.inner_scale;
+  const bool adjoin =
+      kept.rank == 0 || (kept.rank == 1 && kept.x[0] == layout.inner && kept.scale[0] == 0);
+  return adjoin && layout.reduced.count == 1 && p.scale && layout.inner_scale;
 }
 
-// Rows for which pass 1 runs ahead; the first that is left to others. They are those for which it
-// was measured to be faster, with vectors of 32 bytes and more: narrow ones 1.1-1.7 x, blocks
-// 1.05-1.7 x where memory is read.
+// Whether pass 1 ran ahead of pass 2, over all the rows: those for which it was measured to be
+// faster, with vectors of 32 bytes and more: narrow ones 1.1-1.7 x, blocks 1.05-1.7 x where memory
+// is read.
 template <Form F, class Store, class T, class S>
-int64_t run_ahead(const Stage<T, S>& stage, const Problem& p, int64_t begin, int64_t end) {
+bool run_ahead(const Stage<T, S>& stage, const Problem& p, int64_t begin, int64_t end) {
   const int64_t length = p.layout.inner;
   constexpr bool streamed = __is_same(Store, Streamed);
-  if (!is_dense(p)) return begin;
-  if (length == 64) return run_heads<F, Store, 64>(stage, p, begin, end);
-  if (length == 128) return run_heads<F, Store, 128>(stage, p, begin, end);
+  if (!is_dense(p)) return false;
+  if (length == 64) return run_heads<F, Store, 64>(stage, p, begin, end), true;
+  if (length == 128) return run_heads<F, Store, 128>(stage, p, begin, end), true;
   if constexpr (!(streamed && sizeof(T) == 4)) {
-    if (length == 256) return run_heads<F, Store, 256>(stage, p, begin, end);
+    if (length == 256) return run_heads<F, Store, 256>(stage, p, begin, end), true;
   }
   if constexpr (!streamed && (F == Form::kSkip || sizeof(T) == 4)) {
     constexpr int64_t block = kLanes<S> * kStepsPerBlock;
     const bool fits = length * int64_t(sizeof(T)) <= kMostBlockBytes<F> && length > block;
-    if (!fits || begin == end || is_short<F, T, S>(p)) return begin;
-    if (length % block == 0) {
-      run_blocks<F, true>(stage, p, begin, end);
-      return end;
-    }
+    if (!fits || begin == end || is_short<F, T, S>(p)) return false;
+    if (length % block == 0) return run_blocks<F, true>(stage, p, begin, end), true;
     // 1.1-1.2 x slower with bfloat16.
     if constexpr (!kByParity<S, T>) {
-      if (length % kLanes<S> == 0) {
-        run_blocks<F, false>(stage, p, begin, end);
-        return end;
-      }
+      if (length % kLanes<S> == 0) return run_blocks<F, false>(stage, p, begin, end), true;
     }
   }
-  return begin;
+  return false;
 }
 
 }  // namespace rmsnorm::RMSNORM_ISA

@@ -170,10 +170,12 @@ void rows(const Problem& p, int64_t begin, int64_t end) {
     if constexpr (C::kSimple && C::kForm != Form::kPreGated && kVectorBytes >= 32) {
       constexpr bool is_float = __is_same(S, float);
       if (!streams<T>(p)) {
-        if constexpr (is_float) begin = run_ahead<C::kForm, Full>(stage, p, begin, end);
+        if constexpr (is_float) {
+          if (run_ahead<C::kForm, Full>(stage, p, begin, end)) return;
+        }
         if (takes_groups<C::kForm, T, S>(p)) return run_groups<C::kForm>(stage, p, begin, end);
       } else if constexpr (is_float && C::kForm == Form::kPlain) {
-        begin = run_ahead<C::kForm, Streamed>(stage, p, begin, end);
+        if (run_ahead<C::kForm, Streamed>(stage, p, begin, end)) return end_streaming();
       }
     }
     if constexpr (C::kSimple) {
