@@ -84,13 +84,21 @@ void append(Walk* walk, const Group& group) {
   ++walk->rank;
 }
 
-}  // namespace
-
-int64_t Dims::elements() const {
-  int64_t product = 1;
-  for (const int64_t size : *this) product *= size;
-  return product;
+// Rows along the last axis, each with the whole scale, as nearly every node has: what collapse()
+// finds too, for whom it takes 20 ns of the 280 of a node of one short row.
+bool plan_rows(Dims x, Dims axes, Dims scale, Layout* layout) {
+  if (x.empty() || axes.size() != 1 || scale.size() != 1) return false;
+  const size_t last = x.size() - 1;
+  const int64_t width = x[last], rows = Dims(x.data, last).elements();
+  const bool fits = index_of(axes[0], x.size()) == last && scale[0] == width;
+  if (!fits || width <= 1 || rows == 0) return false;
+  layout->inner = layout->averaged = layout->scale_elements = width;
+  layout->inner_scale = 1;
+  if (rows > 1) append(&layout->kept, {rows, width, 0, false});
+  return true;
 }
+
+}  // namespace
 
 bool Dims::operator==(Dims other) const {
   bool same = count == other.count;
@@ -105,6 +113,7 @@ std::string to_text(Dims shape) {
 }
 
 std::string plan_layout(Dims x, Dims axes, Dims scale, Layout* layout) {
+  if (plan_rows(x, axes, scale, layout)) return "";
   std::string error = check_axes(x, axes);
   if (error.empty()) error = check_scale(x, scale);
   if (!error.empty()) return error;

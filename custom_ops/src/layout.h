@@ -22,7 +22,11 @@ struct Dims {
   int64_t operator[](size_t index) const { return data[index]; }
   const int64_t* begin() const { return data; }
   const int64_t* end() const { return data + count; }
-  int64_t elements() const;
+  int64_t elements() const {
+    int64_t product = 1;
+    for (size_t i = 0; i < count; ++i) product *= data[i];
+    return product;
+  }
   bool operator==(Dims other) const;
   bool operator!=(Dims other) const { return !(*this == other); }
 

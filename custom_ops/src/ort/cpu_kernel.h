@@ -16,14 +16,13 @@ class CpuKernel : public NormKernel {
 
  private:
   void take_constant_scale(const KernelInfo* info);
-  Bytes in_stash_type(const Tensor& scale) const;
+  bool scale_has_stash_type() const;
+  Bytes in_stash_type(const Tensor& scale) const;  // a copy
 
   const KernelSet* kernels_ = nullptr;
-  // What is known of a constant scale. Its values are onnxruntime's where they have the stash type.
-  bool scale_is_constant_ = false;
-  bool scale_is_ones_ = false;
+  // A constant scale in the stash type; null where it is read at every call.
+  Bytes kept_scale_;
   Shape scale_shape_;
-  Bytes constant_scale_;
 };
 
 }  // namespace rmsnorm::ort

@@ -32,17 +32,18 @@ class Staging {
   const KernelSet& kernels_;
   bool widens_ = false;
   bool adds_ = false;
-  Element type_ = Element::kFloat32;  // of X
-  Element stash_ = Element::kFloat32;
-  Element result_ = Element::kFloat32;
-  const void* x_ = nullptr;
-  const void* second_ = nullptr;
-  int64_t second_elements_ = 1;
-  const void* bias_ = nullptr;
-  int64_t bias_elements_ = 1;
-  void* target_ = nullptr;  // of the first stage
-  void* y_ = nullptr;
   Bytes scratch_;
+  // Not set where nothing is staged, as for nearly every node.
+  Element type_;  // of X
+  Element stash_;
+  Element result_;
+  const void* x_;
+  const void* second_;
+  int64_t second_elements_;
+  const void* bias_;
+  int64_t bias_elements_;
+  void* target_;  // of the first stage
+  void* y_;
 };
 
 }  // namespace rmsnorm::ort
