@@ -7,13 +7,14 @@
 
 namespace rmsnorm::RMSNORM_ISA {
 
-// The square sum of a row whose length the compiler knows.
+// The square sum of a row of one block, whose length the compiler knows.
 template <Form F, int kLength, class T, class S>
 [[gnu::always_inline]] inline Total<S> sum_of(const Stage<T, S>& stage, int64_t at) {
-  static_assert(kLength % kLanes<S> == 0, "whole steps");
+  static_assert(kLength % kLanes<S> == 0 && kLength <= kLanes<S> * kStepsPerBlock);
+  V<S> lane[kVectors];
+  add_steps<F>(stage, at, at + kLength, lane);
   Total<S> total;
-  total.clear();
-  add_run<F>(stage, at, kLength, total);
+  total.template add<true>(lane);
   return total;
 }
 
@@ -58,57 +59,54 @@ template <Form F, class Store, int kLength, class T, class S>
   // Further ahead, rows leave L1 before pass 2, or wait in it for stores (up to 1.2 x).
   constexpr int kMostBytes = __is_same(Store, Streamed) ? 128 : 512;
   constexpr int kRows = kLength * int(sizeof(T)) <= kMostBytes ? 8 : 4;
-  constexpr int kLead = kRows / 2;
-  constexpr int kStepsAtOnce = kSteps / kLead;
-  using Chain = Roots<kRows, S>;
-  const Stage<T, S> stage = shared;
+  constexpr int kLead = kLength * int(sizeof(T)) <= kMostBytes / 2 ? kRows : kRows / 2;
+  Stage<T, S> stage = shared;  // of the first row that is not finished
+  stage.advance(begin * kLength);
   const S* const scale = static_cast<const S*>(p.scale);
   const Settings settings = p.settings;
-  const int64_t last = begin + (end - begin) / kRows * kRows;
   constexpr int kPlaces = kRows < kWidth<double> ? kWidth<double> : kRows;
   Total<S> total[kPlaces];
   S high[2][kPlaces], low[2][kPlaces];
-  const auto sum_some = [&](int64_t at, int count) {
-    for (int i = 0; i < count; ++i) total[i] = sum_of<F, kLength>(stage, (at + i) * kLength);
+  const auto sum = [&](int i, int row) __attribute__((always_inline)) {
+    total[i] = sum_of<F, kLength>(stage, row * kLength);
   };
-  const auto finish = [&](int64_t at, const S* highs, const S* lows) {
+  const auto finish = [&](int row, const S* highs, const S* lows) __attribute__((always_inline)) {
     T* const no_sum = nullptr;
+    const int64_t at = row * kLength;
     finish_runs<true, false, Store, 1>(stage, no_sum, &at, kLength, 0, highs, lows, scale, 1,
                                        false);
   };
   const auto tell = [&](int count, const S* highs) {
     for (int i = 0; p.inverse && i < count; ++i) p.inverse[begin + i] = float(highs[i]);
   };
-  if (begin < last) {
-    Chain chain;
+  int64_t groups = (end - begin) / kRows;
+  Roots<kRows, S> chain;
+  if (groups > 0) {
     for (int i = kRows; i < kPlaces; ++i) total[i].clear();
-    sum_some(begin, kRows);
+    for (int i = 0; i < kRows; ++i) sum(i, i);
     for (int k = 0; k < kSteps; ++k) chain.step(k, settings, total, kLength, high[0], low[0]);
-    if (begin + kRows < last) sum_some(begin + kRows, kLead);
-    for (int side = 0; begin < last; begin += kRows, side = 1 - side) {
-      const S *const highs = high[side], *const lows = low[side];
-      tell(kRows, highs);
-      const int64_t first = in_register(begin * kLength);
-      const bool one_more = begin + kRows < last, two_more = begin + 2 * kRows < last;
+    for (int i = 0; groups > 1 && i < kLead; ++i) sum(i, kRows + i);
+  }
+  for (int side = 0; groups > 0; --groups, begin += kRows, side = 1 - side) {
+    const S *const highs = high[side], *const lows = low[side];
+    tell(kRows, highs);
 #pragma GCC unroll 8
-      for (int i = 0; i < kRows; ++i) {
-        const int64_t row = first + i * kLength;
-        for (int k = 0; i >= kLead && k < kStepsAtOnce; ++k) {
-          chain.step((i - kLead) * kStepsAtOnce + k, settings, total, kLength, high[1 - side],
-                     low[1 - side]);
-        }
-        if (i < kLead ? one_more : two_more) {
-          total[(i + kLead) % kRows] = sum_of<F, kLength>(stage, row + (kRows + kLead) * kLength);
-        }
-        finish(row, highs + i, lows + i);
+    for (int i = 0; i < kRows; ++i) {
+      // Stores would wait for roots that nobody needs: 60 cycles.
+      for (int k = 0; groups > 1 && k < kSteps; ++k) {
+        if (i != kRows - kLead + k * kLead / kSteps) continue;
+        chain.step(k, settings, total, kLength, high[1 - side], low[1 - side]);
       }
+      if (groups > 1 + (i + kLead) / kRows) sum((i + kLead) % kRows, i + kRows + kLead);
+      finish(i, highs + i, lows + i);
     }
+    stage.advance(kRows * kLength);
   }
   if (const int rest = int(end - begin)) {
-    sum_some(begin, rest);
+    for (int i = 0; i < rest; ++i) sum(i, i);
     find_roots(p, total, rest, high[0], low[0]);
     tell(rest, high[0]);
-    for (int i = 0; i < rest; ++i) finish((begin + i) * kLength, high[0] + i, low[0] + i);
+    for (int i = 0; i < rest; ++i) finish(i, high[0] + i, low[0] + i);
   }
 }
 

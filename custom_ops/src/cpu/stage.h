@@ -39,6 +39,15 @@ struct Stage {
   // double in float: they take up to 1.25 times as long, and the compiler a fifth less.
   static constexpr bool kIsCommon = sizeof(T) <= sizeof(S) && sizeof(S) <= 2 * sizeof(T);
 
+  // Moves on by so many elements.
+  void advance(int64_t elements) {
+    x = in_register(x + elements);
+    y = in_register(y + elements);
+    again = in_register(again + elements);
+    if (second) second = in_register(second + elements);
+    if (kept) kept = in_register(kept + elements);
+  }
+
   // True when pass 2 is x * reciprocal * scale and nothing else.
   bool is_simple() const {
     return kIsCommon && form != Form::kGated && again && size_of(normalized) >= int64_t(sizeof(S));

@@ -67,7 +67,9 @@ class Total {
     for (int q = 0; q < kParts; ++q) part_[q] = V<double>{};
   }
 
-  // Tree over the lanes, halving their number: in S down to 64 bytes, in double down to eight.
+  // Tree over the lanes, halving their number: in S down to 64 bytes, in double down to eight. The
+  // first lanes need no clear total.
+  template <bool kFirst = false>
   [[gnu::always_inline]] void add(const V<S>* lane) {
     V<S> narrow[kVectors];
 #pragma GCC unroll 16
@@ -79,15 +81,17 @@ class Total {
     }
 #pragma GCC unroll 4
     for (int q = 0; q < kParts; ++q) {
+      V<double> part;
       if constexpr (__is_same(S, double)) {
-        part_[q] += narrow[q];
+        part = narrow[q];
       } else if constexpr (kParts == 1) {
-        part_[q] += to_double(low_half(narrow[0])) + to_double(high_half(narrow[0]));
+        part = to_double(low_half(narrow[0])) + to_double(high_half(narrow[0]));
       } else {
         const V<S> low = narrow[q / 2], high = narrow[(q + kParts) / 2];
-        part_[q] += q % 2 ? to_double(high_half(low)) + to_double(high_half(high))
-                          : to_double(low_half(low)) + to_double(low_half(high));
+        part = q % 2 ? to_double(high_half(low)) + to_double(high_half(high))
+                     : to_double(low_half(low)) + to_double(low_half(high));
       }
+      part_[q] = kFirst ? part : part_[q] + part;
     }
   }
 

@@ -76,11 +76,17 @@ inline R in_register(R value) {
   return value;
 }
 
-// An index that all addresses are made of: else the compiler keeps a pointer for each of them, more
-// than there are registers.
+// An index or pointer that all addresses are made of: else the compiler keeps a pointer for each of
+// them, more than there are registers.
 inline int64_t in_register(int64_t value) {
   asm("" : "+r"(value));
   return value;
+}
+
+template <class E>
+inline E* in_register(E* pointer) {
+  asm("" : "+r"(pointer));
+  return pointer;
 }
 
 template <class R>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <exception>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -76,10 +77,11 @@ struct Tensor {
 
   Dims shape;  // onnxruntime's own, or `copy` where an older one only gives copies
   void* data = nullptr;
-  Shape copy;
+  std::unique_ptr<int64_t[]> copy;
 };
 
-Shape copy_shape(const Api& api, const Value* value);
+// Fills in a copy of the shape.
+void copy_shape(const Api& api, const Value* value, Tensor* tensor);
 
 inline void read_tensor(const Api& api, const Value* value, Tensor* tensor) {
   if (api.lends_shapes()) {
@@ -87,8 +89,7 @@ inline void read_tensor(const Api& api, const Value* value, Tensor* tensor) {
     api.call<Slot::GetTensorElementTypeAndShapeDataReference>(value, &type, &tensor->shape.data,
                                                               &tensor->shape.count);
   } else {
-    tensor->copy = copy_shape(api, value);
-    tensor->shape = tensor->copy;
+    copy_shape(api, value, tensor);
   }
   api.call<Slot::GetTensorMutableData>(const_cast<Value*>(value), &tensor->data);
 }
