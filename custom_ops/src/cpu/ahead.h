@@ -50,9 +50,9 @@ class Roots {
   V<double> value_[kVectorsOfRows];
 };
 
-// Rows of one head each, as norms of queries and keys have. Pass 1 runs a group and a half ahead of
-// pass 2, and the roots of the group between are found meanwhile. Rows too few for a group go
-// through one pass after the other.
+// Rows of one head each, as norms of queries and keys have. Pass 1 runs one and a half or two
+// groups ahead of pass 2, and the roots of the group between are found meanwhile. Rows too few for
+// a group go through one pass after the other.
 template <Form F, class Store, int kLength, class T, class S>
 [[gnu::noinline]] void run_heads(const Stage<T, S>& shared, const Problem& p, int64_t begin,
                                  int64_t end) {
