@@ -42,11 +42,13 @@ def test_every_type(op, dtype, scale_type):
 
 
 @ops
-def test_constant_scale_gives_the_bits_of_a_fed_one(op):
-    x = values((5, 64), DType.FLOAT16)
-    for scale in (values(64, DType.FLOAT16, 1), np.ones(64, np.float16), np.ones(1, np.float16)):
-        fed = execute(one_norm(op, DType.FLOAT16, DType.FLOAT16), feeds_of(op, x, scale))
-        constant = execute(one_norm(op, DType.FLOAT16, scale=scale), feeds_of(op, x))
+@pytest.mark.parametrize("dtype", [DType.FLOAT16, DType.FLOAT])
+@pytest.mark.parametrize("width", [64, 20000])  # float32: kept, and too large to be kept
+def test_constant_scale_gives_the_bits_of_a_fed_one(op, dtype, width):
+    x = values((5, width), dtype)
+    for scale in (values(width, dtype, 1), np.ones(width, x.dtype), np.ones(1, x.dtype)):
+        fed = execute(one_norm(op, dtype, dtype), feeds_of(op, x, scale))
+        constant = execute(one_norm(op, dtype, scale=scale), feeds_of(op, x))
         assert fed[0].tobytes() == constant[0].tobytes()
 
 
