@@ -15,8 +15,9 @@ from rmsnorm_onnx.spec import DType
 
 __all__ = ["supported"]
 
-#: Rows that are taken in groups of eight: a group and a part of one, columns that end in a part of a block.
-GROUPED = [(11, 4096), (10, 2113), (18, 320)]
+#: Rows that are taken in groups of eight, or of four where they are wider: a group and a part of one, columns that end
+#: in a part of a block.
+GROUPED = [(11, 4096), (10, 2113), (18, 320), (7, 16544)]
 
 
 @isas
@@ -42,7 +43,7 @@ def test_bits_do_not_depend_on_the_split(isa, dtype, form, axes):
 @pytest.mark.parametrize("form", abi.FORMS)
 @pytest.mark.parametrize(
     ("shape", "axes", "scale"),
-    [((2, 131072), (-1,), (131072,)), ((1, 600011), (-1,), (1,)), ((3, 2, 277, 301), (0, 2, 3), (3, 1, 277, 301))],
+    [((7, 131168), (-1,), (131168,)), ((1, 600011), (-1,), (1,)), ((3, 2, 277, 301), (0, 2, 3), (3, 1, 277, 301))],
     ids=str,
 )
 def test_bits_of_wide_rows_do_not_depend_on_who_sums_which_chunk(isa, dtype, form, shape, axes, scale):

@@ -1,39 +1,77 @@
 // Pass 2 of wide rows by columns. A line takes two cycles from L2 to L1, and that is what such rows
-// wait for: X twice, Y to be written, and the scale. Eight rows share a block of the scale.
+// wait for: X twice, Y to be written, and the scale. The rows of a group share a block of the
+// scale.
 #pragma once
 
 #include "ahead.h"
 
 namespace rmsnorm::RMSNORM_ISA {
 
-// Bytes of a row between one row and the next: 16 lines. Longer blocks are as fast in L2 and up to
-// 1.2 x slower in L3 (with 16 rows a group, or next rows prefetched, no faster).
-constexpr int64_t kColumnBytes = 1024;
-constexpr int kRowsOfGroup = 8;
-// Loads of eight lines, then stores: 1.05-1.1 x as fast as four.
-constexpr int kWideUnroll = 8;
+// Rows of a group, how many of them pass 2 takes at once, vectors at once in each, and bytes of a
+// row between one row and the next.
+template <int kMost, int kAtOnce, int kVectorsAtOnce, int64_t kBytes>
+struct GroupOf {
+  static constexpr int kRows = kMost;
+  static constexpr int kTogether = kAtOnce;
+  static constexpr int kUnroll = kVectorsAtOnce;
+  static constexpr int64_t kColumnBytes = kBytes;
+};
+// Longer columns are as fast in L2 and up to 1.2 x slower in L3 (with 16 rows a group, or next rows
+// prefetched, no faster). Loads of eight lines, then stores: 1.05-1.1 x as fast as four.
+using Groups = GroupOf<8, 1, 8, 1024>;
+// From 64 KiB of scale on, where X is read from L3 once more. Beside Groups: as fast at 32768 and
+// 65536 floats, 1.1 x at 131072 and 262144.
+using WideGroups = GroupOf<4, 2, 4, 2048>;
+using SingleRows = GroupOf<1, 1, kUnroll, 0>;
 
-// Rows for which it was measured to be faster, of those that ahead.h leaves and with vectors of 32
-// bytes and more: 1.05-1.3 x from 4 KiB of X to 64 KiB of scale. (Wider ones leave L2 before pass 2
-// with seven others.)
-template <Form F, class T, class S>
-bool takes_groups(const Problem& p) {
-  constexpr int64_t page = 4096 / int64_t(sizeof(T)), most = 64 * 1024 / int64_t(sizeof(S));
-  const int64_t length = p.layout.inner;
-  return is_dense(p) && (length > page || is_short<F, T, S>(p)) && length <= most;
+// Pass 2 over one run in each of `count` rows of a group, which begin at `first` and are `apart`.
+template <class G, bool kSimple, class Store, class T, class S>
+[[gnu::always_inline]] inline void finish_columns(const Stage<T, S>& stage, int64_t first,
+                                                  int64_t apart, int count, int64_t length,
+                                                  const S* high, const S* low, const S* scale,
+                                                  int step) {
+  T* const no_sum = nullptr;  // pass 1 has written it
+  const auto finish = [&](int i, int64_t from, int64_t columns,
+                          auto rows) __attribute__((always_inline)) {
+    constexpr int kRows = decltype(rows)::kCount;
+    int64_t at[kRows];
+    for (int m = 0; m < kRows; ++m) at[m] = first + (i + m) * apart + from;
+    finish_runs<kSimple, false, Store, kRows, G::kUnroll>(
+        stage, no_sum, at, columns, 0, high + i, low + i, scale + from * step, step, false);
+  };
+  const auto finish_all = [&](int64_t from, int64_t columns) __attribute__((always_inline)) {
+    int i = 0;
+    if constexpr (G::kTogether > 1) {
+      constexpr int n = G::kTogether;
+      for (; i + n <= count; i += n) finish(i, from, columns, Vectors<n>{});
+    }
+    for (; i < count; ++i) finish(i, from, columns, Vectors<1>{});
+  };
+  if (G::kRows == 1 || count == 1) return finish(0, 0, length, Vectors<1>{});
+  constexpr int64_t kColumns = G::kColumnBytes / int64_t(sizeof(T));
+  int64_t from = 0;
+  for (; from + kColumns <= length; from += kColumns) finish_all(from, kColumns);
+  if (from < length) finish_all(from, length - from);
 }
 
+// Rows for which it was measured to be faster, of those that ahead.h leaves and with vectors of 32
+// bytes and more: 1.05-1.3 x from 4 KiB of X on.
 template <Form F, class T, class S>
+bool takes_groups(const Problem& p) {
+  constexpr int64_t page = 4096 / int64_t(sizeof(T));
+  return is_dense(p) && (p.layout.inner > page || is_short<F, T, S>(p));
+}
+
+template <class G, Form F, class T, class S>
 [[gnu::noinline]] void run_groups(const Stage<T, S>& shared, const Problem& p, int64_t begin,
                                   int64_t end) {
-  constexpr int64_t kColumns = kColumnBytes / int64_t(sizeof(T));
-  const Stage<T, S> stage = shared;
-  const S* const scale = static_cast<const S*>(p.scale);
+  constexpr int kPlaces = G::kRows < kWidth<double> ? kWidth<double> : G::kRows;
+  const Stage<T, S> stage = shared;  // that no store changes: 1.03-1.06 x as fast at 16 x 4096
   const int64_t length = p.layout.inner;
-  Total<S> total[kRowsOfGroup];
-  S high[kRowsOfGroup], low[kRowsOfGroup];
+  Total<S> total[kPlaces];
+  S high[kPlaces], low[kPlaces];
   for (int count; begin < end; begin += count) {
-    count = end - begin < kRowsOfGroup ? int(end - begin) : kRowsOfGroup;
+    count = end - begin < G::kRows ? int(end - begin) : G::kRows;
     const int64_t first = begin * length;
     for (int i = 0; i < count; ++i) {
       Total<S> sum;
@@ -43,18 +81,16 @@ template <Form F, class T, class S>
     }
     find_roots(p, total, count, high, low);
     for (int i = 0; p.inverse && i < count; ++i) p.inverse[begin + i] = float(high[i]);
-    const auto finish = [&](int64_t from, int64_t columns) __attribute__((always_inline)) {
-      for (int i = 0; i < count; ++i) {
-        T* const no_sum = nullptr;
-        const int64_t at = first + i * length + from;
-        finish_runs<true, false, Full, 1, kWideUnroll>(stage, no_sum, &at, columns, 0, high + i,
-                                                       low + i, scale + from, 1, false);
-      }
-    };
-    int64_t from = 0;
-    for (; from + kColumns <= length; from += kColumns) finish(from, kColumns);
-    if (from < length) finish(from, length - from);
+    finish_columns<G, true, Full>(stage, first, length, count, length, high, low,
+                                  static_cast<const S*>(p.scale), 1);
   }
+}
+
+template <Form F, class T, class S>
+void run_groups(const Stage<T, S>& stage, const Problem& p, int64_t begin, int64_t end) {
+  constexpr int64_t most = 64 * 1024 / int64_t(sizeof(S));
+  p.layout.inner <= most ? run_groups<Groups, F>(stage, p, begin, end)
+                         : run_groups<WideGroups, F>(stage, p, begin, end);
 }
 
 }  // namespace rmsnorm::RMSNORM_ISA

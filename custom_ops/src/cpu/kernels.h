@@ -18,16 +18,9 @@ void sum_chunks(const Problem& problem, int64_t begin, int64_t end, double* sums
 template <class T, class S>
 void finish_chunks(const Problem& problem, int64_t begin, int64_t end, const double* sums);
 
-// The rows of a wide problem one after the other, both halves of each.
+// Wide rows, both halves of each.
 template <class T, class S>
-void wide_rows(const Problem& p, int64_t begin, int64_t end) {
-  const int64_t chunks = p.layout.chunks();
-  for (; begin < end; ++begin) {
-    double sums[kMostChunks];
-    sum_chunks<T, S>(p, begin * chunks, (begin + 1) * chunks, sums);
-    finish_chunks<T, S>(p, begin * chunks, (begin + 1) * chunks, sums);
-  }
-}
+void wide_rows(const Problem& problem, int64_t begin, int64_t end);
 
 template <class T, class S>
 void run_layout(const Problem& p, int64_t begin, int64_t end) {

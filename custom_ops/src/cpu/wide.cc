@@ -1,8 +1,8 @@
 // Rows so wide that threads share one. Every chunk has a sum of its own, and those are added in
 // order, at any number of threads.
 #include "cursor.h"
+#include "groups.h"
 #include "kernels.h"
-#include "run.h"
 
 namespace rmsnorm::RMSNORM_ISA {
 namespace {
@@ -28,20 +28,27 @@ inline void each_part(const Layout& layout, const Cursor& row, Range range, Body
   }
 }
 
-// body(index of the row, its first chunk, one past its last) for every row in chunks [begin, end).
+// body(index of the first row, how many, first chunk, one past the last) for chunks [begin, end):
+// parts of a row, and whole rows in groups of up to `most`.
 template <class Body>
-inline void each_row(int64_t chunks, int64_t begin, int64_t end, Body body) {
+inline void each_group(int64_t chunks, int most, int64_t begin, int64_t end, Body body) {
   while (begin < end) {
-    const int64_t index = begin / chunks, first = index * chunks;
-    const int64_t last = end < first + chunks ? end : first + chunks;
-    body(index, begin - first, last - first);
-    begin = last;
+    const int64_t first = begin % chunks, whole = first == 0 ? (end - begin) / chunks : 0;
+    const int count = whole < 1 ? 1 : whole < most ? int(whole) : most;
+    const int64_t left = end - begin < chunks - first ? end - begin : chunks - first;
+    body(begin / chunks, count, first, first + left);
+    begin += left + (count - 1) * chunks;
   }
 }
 
 inline Range range_of(const Layout& layout, int64_t first, int64_t last) {
   const int64_t size = layout.chunk_elements(), end = last * size;
   return {first * size, end < layout.averaged ? end : layout.averaged};
+}
+
+// Whether rows lie at equal distances and have the same scale.
+inline bool are_alike(const Walk& kept) {
+  return kept.rank == 0 || (kept.rank == 1 && kept.scale[0] == 0);
 }
 
 template <Form F, class T, class S>
@@ -54,33 +61,39 @@ template <Form F, class T, class S>
   return total.value();
 }
 
-template <bool kSimple, class Store, class T, class S>
-[[gnu::noinline]] void finish_range(const Stage<T, S>& stage, const Problem& p, const Cursor& row,
-                                    Range range, S high, S low) {
+// The same range of `count` rows that are alike.
+template <class G, bool kSimple, class Store, class T, class S>
+[[gnu::noinline]] void finish_range(const Stage<T, S>& stage, const Problem& p, int64_t index,
+                                    int count, Range range, const S* high, const S* low) {
   const S* scale = static_cast<const S*>(p.scale);
   const bool along = scale && p.layout.inner_scale;
+  const Cursor row(p.layout.kept, index);
+  const int64_t apart = count > 1 ? p.layout.kept.x[0] : 0;
   each_part(p.layout, row, range, [&](int64_t at, int64_t scale_at, int64_t length) {
     S same[kWidth<S>];
     if (!along) store_raw(same, broadcast<S>(scale ? scale[scale_at] : S(1)));
-    T* const no_sum = nullptr;  // pass 1 has written it
-    finish_runs<kSimple, false, Store, 1>(stage, no_sum, &at, length, 0, &high, &low,
-                                          along ? scale + scale_at : same, along, false);
+    finish_columns<G, kSimple, Store>(stage, at, apart, count, length, high, low,
+                                      along ? scale + scale_at : same, along);
   });
 }
 
 // Forwards. Backwards, from the chunks that were summed last, took 1.1-1.4 times as long.
-template <class T, class S, class Finish>
+template <class G, bool kSimple, class Store, class T, class S>
 void finish_rows(const Stage<T, S>& stage, const Problem& p, int64_t begin, int64_t end,
-                 const double* sums, Finish* finish) {
+                 const double* sums) {
   const int64_t chunks = p.layout.chunks();
-  each_row(chunks, begin, end, [&](int64_t index, int64_t first, int64_t last) {
-    double sum = 0;
-    for (int64_t c = 0; c < chunks; ++c) sum += sums[c];
-    sums += chunks;
-    S high, low;
-    reciprocal_of_root(p.settings, mean_of<S>(sum, double(p.layout.averaged)), &high, &low);
-    if (p.inverse && first == 0) p.inverse[index] = float(high);
-    finish(stage, p, Cursor(p.layout.kept, index), range_of(p.layout, first, last), high, low);
+  const int most = are_alike(p.layout.kept) ? G::kRows : 1;
+  each_group(chunks, most, begin, end, [&](int64_t index, int count, int64_t first, int64_t last) {
+    S high[G::kRows], low[G::kRows];
+    for (int i = 0; i < count; ++i, sums += chunks) {
+      double sum = 0;
+      for (int64_t c = 0; c < chunks; ++c) sum += sums[c];
+      const double mean = mean_of<S>(sum, double(p.layout.averaged));
+      reciprocal_of_root(p.settings, mean, high + i, low + i);
+      if (p.inverse && first == 0) p.inverse[index + i] = float(high[i]);
+    }
+    const Range range = range_of(p.layout, first, last);
+    finish_range<G, kSimple, Store>(stage, p, index, count, range, high, low);
   });
 }
 
@@ -91,7 +104,7 @@ void sum_chunks(const Problem& p, int64_t begin, int64_t end, double* sums) {
   const Stage<T, S> stage(p);
   const int64_t chunks = p.layout.chunks();
   choose(stage, [&](auto choice) {
-    each_row(chunks, begin, end, [&](int64_t index, int64_t first, int64_t last) {
+    each_group(chunks, 1, begin, end, [&](int64_t index, int, int64_t first, int64_t last) {
       const Cursor row(p.layout.kept, index);
       for (int64_t c = first; c < last; ++c) {
         sums[c] =
@@ -107,19 +120,31 @@ void finish_chunks(const Problem& p, int64_t begin, int64_t end, const double* s
   const Stage<T, S> stage(p);
   if constexpr (Stage<T, S>::kIsCommon) {
     if (stage.is_simple() && streams<T>(p)) {
-      finish_rows(stage, p, begin, end, sums, finish_range<true, Streamed, T, S>);
+      finish_rows<WideGroups, true, Streamed>(stage, p, begin, end, sums);
       return end_streaming();
     }
-    if (stage.is_simple()) {
-      return finish_rows(stage, p, begin, end, sums, finish_range<true, Full, T, S>);
-    }
+    if (stage.is_simple()) return finish_rows<WideGroups, true, Full>(stage, p, begin, end, sums);
   }
-  finish_rows(stage, p, begin, end, sums, finish_range<false, Full, T, S>);
+  finish_rows<SingleRows, false, Full>(stage, p, begin, end, sums);
 }
 
-#define RMSNORM_INSTANTIATE(T, S)                                            \
-  template void sum_chunks<T, S>(const Problem&, int64_t, int64_t, double*); \
-  template void finish_chunks<T, S>(const Problem&, int64_t, int64_t, const double*);
+// Pass 2 finds in a cache what pass 1 read: a group of rows, not all of them.
+template <class T, class S>
+void wide_rows(const Problem& p, int64_t begin, int64_t end) {
+  constexpr int64_t most = WideGroups::kRows;
+  const int64_t chunks = p.layout.chunks();
+  for (int64_t count; begin < end; begin += count) {
+    count = end - begin < most ? end - begin : most;
+    double sums[most * kMostChunks];
+    sum_chunks<T, S>(p, begin * chunks, (begin + count) * chunks, sums);
+    finish_chunks<T, S>(p, begin * chunks, (begin + count) * chunks, sums);
+  }
+}
+
+#define RMSNORM_INSTANTIATE(T, S)                                                     \
+  template void sum_chunks<T, S>(const Problem&, int64_t, int64_t, double*);          \
+  template void finish_chunks<T, S>(const Problem&, int64_t, int64_t, const double*); \
+  template void wide_rows<T, S>(const Problem&, int64_t, int64_t);
 RMSNORM_EACH_TYPE(RMSNORM_INSTANTIATE)
 
 }  // namespace rmsnorm::RMSNORM_ISA
