@@ -200,3 +200,13 @@ def test_a_scale_that_float32_cannot_hold_stays_beside_the_norm(number):
     once = rmsnorm_onnx.optimize(proto)
     assert len(once.fused) == 1
     assert rmsnorm_onnx.verify(proto, once.model, library=False).ok
+
+
+def test_an_operator_of_another_domain_is_not_the_one_of_its_name():
+    """Abs of nothing, times Abs of nothing, is no square."""
+    nodes = [
+        helper.make_node("Abs", [], ["a"], domain="own"),
+        helper.make_node("Abs", [], ["b"], domain="own"),
+        helper.make_node("Mul", ["a", "b"], ["y"]),
+    ]
+    assert not fused(model(nodes, domains=["own"]))

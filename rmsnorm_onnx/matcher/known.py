@@ -25,3 +25,9 @@ class Known(Protocol):
 
     def ints(self, value: ir.Value) -> tuple[int, ...] | None:
         """The integers that a constant holds."""
+
+
+def producer(value: ir.Value, *operators: str) -> ir.Node | None:
+    """The node that gives ``value`` if it is one of these, of ONNX's own; another domain's may mean anything."""
+    node = value.producer()
+    return node if node is not None and node.domain in DEFAULT_DOMAINS and node.op_type in operators else None

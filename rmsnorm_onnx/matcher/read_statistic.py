@@ -9,7 +9,7 @@ import onnx_ir as ir
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import read_lengths
 from rmsnorm_onnx.matcher.context import Context, Meaning
-from rmsnorm_onnx.matcher.known import DEFAULT_DOMAINS, Dims
+from rmsnorm_onnx.matcher.known import DEFAULT_DOMAINS, Dims, producer
 from rmsnorm_onnx.matcher.statistic import Flaw, Lengths, Squared, Statistic
 
 
@@ -157,8 +157,7 @@ def shift(context: Context, node: ir.Node, statistic: Statistic, other: ir.Value
 
 def _is_squared_mean(context: Context, value: ir.Value) -> bool:
     meaning = context.meaning(value)
-    mean = meaning.x.producer() if isinstance(meaning, Squared) else None
-    return mean is not None and mean.op_type in {"ReduceMean", "GlobalAveragePool"}
+    return isinstance(meaning, Squared) and producer(meaning.x, "ReduceMean", "GlobalAveragePool") is not None
 
 
 def bound(context: Context, node: ir.Node) -> Meaning | None:

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import groups, read_lengths, read_nodes, read_products, read_quotient, read_statistic
 from rmsnorm_onnx.matcher.context import Context, Meaning, describe
-from rmsnorm_onnx.matcher.known import DEFAULT_DOMAINS
+from rmsnorm_onnx.matcher.known import DEFAULT_DOMAINS, producer
 from rmsnorm_onnx.matcher.normalized import Normalized, Sigmoid, Silu
 from rmsnorm_onnx.matcher.statistic import Lengths, Squared, Statistic
 
@@ -104,10 +104,8 @@ def _multiply(context: Context, node: ir.Node) -> Meaning | None:
 
 def _same_magnitude(context: Context, a: ir.Value, b: ir.Value) -> bool:
     """Whether both are Abs of one value."""
-    nodes = [context.origin(v).producer() for v in (a, b)]
-    sources = [
-        context.origin(n.inputs[0]) for n in nodes if n is not None and n.op_type == "Abs" and n.inputs[0] is not None
-    ]
+    nodes = [producer(context.origin(v), "Abs") for v in (a, b)]
+    sources = [context.origin(n.inputs[0]) for n in nodes if n is not None and n.inputs[0] is not None]
     return len(sources) == len(nodes) and sources[0] is sources[1]
 
 
