@@ -42,7 +42,7 @@ def plan(shape, dtype=DType.BFLOAT16, device="sm_90", form="plain", stash=None, 
     )
     text = cuda_abi.emulated().plan(device, problem)
     found = {name: int(number) for name, number in re.findall(r"([a-z]+) (\d+)", text)}
-    flags = {flag: f" {flag}" in text for flag in ("streaming", "spread")}
+    flags = {flag: f" {flag}" in text for flag in ("streaming", "shifted", "spread")}
     return {**found, **flags, "path": text.split()[0], "text": text}
 
 
@@ -119,21 +119,24 @@ def test_few_wide_rows_are_written_by_several_blocks():
     assert plan((1, 8192), form="skip", sum=2 << 40)["slices"] == 1
 
 
-def test_registers_hold_whole_aligned_vectors():
-    held = plan((64, 4096))
-    assert held["path"] == "rows"
-    for other in (
+def test_registers_hold_rows_of_one_run():
+    """At any address, with a scale of X's type or of the stash type."""
+    for held in (plan((64, 4096)), plan((64, 4096), scale_type=DType.FLOAT)):
+        assert (held["path"], held["shifted"]) == ("rows", False)
+    for held in (
         plan((64, 500)),
         plan((64, 4096), x=(1 << 40) + 2),
         plan((64, 4096), y=(4 << 40) + 8),
         plan((64, 4096), scale=(3 << 40) + 2),
+    ):
+        assert (held["path"], held["shifted"]) == ("rows", True)
+    for other in (
         plan((64, 4096), scale_type=DType.FLOAT16),
         plan((64, 4096), scale_shape=(1,)),
         plan((64, 4096), stash=DType.DOUBLE),
         plan((2, 8, 4, 64), axes=(1, 3), scale_shape=(64,)),
     ):
         assert other["path"] == "reread"
-    assert plan((64, 4096), scale_type=DType.FLOAT)["path"] == "rows"
 
 
 @pytest.mark.parametrize("width", [513, 4097, 4100, 5003, 16391, 100001])

@@ -108,9 +108,10 @@ Plan plan_rows(const Problem& p, Element scale_type, const Device& device) {
   plan.vector = int(16 / size_of(p.type));
   const int64_t row_vectors = (layout.inner + plan.vector - 1) / plan.vector * layout.reduced.count;
   const bool fits = divide_row(p, device, row_vectors, &plan);
-  plan.spread = is_spread(layout, size_of(p.type), plan.threads);
-  const bool held = has_held_stash(p) && is_usual_scale(p, scale_type) &&
-                    (plan.spread || is_whole(p, scale_type));
+  plan.access = is_spread(layout, size_of(p.type), plan.threads) ? Access::kSpread
+                : is_whole(p, scale_type)                        ? Access::kAligned
+                                                                 : Access::kShifted;
+  const bool held = has_held_stash(p) && is_usual_scale(p, scale_type) && layout.reduced.count == 1;
   if (!fits || !held) plan.path = Path::kReread;
   if (plan.threads <= kWarp) {
     // Smaller blocks where there are too few of them for all processors.
@@ -132,8 +133,8 @@ Plan plan_rows(const Problem& p, Element scale_type, const Device& device) {
     plan.shared_bytes = kSumBytes;
   }
   plan.streaming = layout.elements() * size_of(p.type) > device.l2_bytes;
-  plan.prefetches_scale =
-      p.scale && plan.path == Path::kRows && !plan.spread && plan.blocks <= device.processors;
+  plan.prefetches_scale = p.scale && plan.path == Path::kRows && plan.access != Access::kSpread &&
+                          plan.blocks <= device.processors;
   return plan;
 }
 
@@ -165,7 +166,8 @@ std::string to_text(const Plan& plan) {
   text += part("vectors", plan.vectors) + part("rows", plan.rows) + part("slices", plan.slices);
   text += part("cluster", plan.cluster) + part("blocks", plan.blocks);
   text += part("shared", plan.shared_bytes);
-  if (plan.spread) text += " spread";
+  if (plan.access == Access::kShifted) text += " shifted";
+  if (plan.access == Access::kSpread) text += " spread";
   if (plan.streaming) text += " streaming";
   if (plan.prefetches_scale) text += " prefetches-scale";
   return text;

@@ -18,9 +18,16 @@ struct Device {
 
 // Which kernel runs.
 enum class Path : int32_t {
-  kRows,     // rows of whole aligned vectors, or spread ones, held in registers
+  kRows,     // rows of one run, held in registers
   kReread,   // any others: read a second time, from L1 or L2 where they fit
   kColumns,  // norms side by side
+};
+
+// How the lanes of a row share it.
+enum class Access : int32_t {
+  kAligned,  // vectors of 16 aligned bytes
+  kShifted,  // vectors that begin anywhere
+  kSpread,   // elements: those of a warp's lanes lie side by side
 };
 
 struct Plan {
@@ -32,10 +39,10 @@ struct Plan {
   int slices = 1;    // blocks that each sum a whole row and write one part of it
   int cluster = 1;   // blocks of one cluster
   int64_t blocks = 1;
-  int shared_bytes = 0;    // dynamic
-  bool aligned = false;    // every vector that is not the last of its run is 16 aligned bytes
-  bool spread = false;     // a warp's lanes hold elements side by side, not vectors
-  bool streaming = false;  // Y leaves the caches first: they do not hold it anyway
+  int shared_bytes = 0;  // dynamic
+  bool aligned = false;  // every vector that is not the last of its run is 16 aligned bytes
+  Access access = Access::kAligned;
+  bool streaming = false;         // Y leaves the caches first: they do not hold it anyway
   bool prefetches_scale = false;  // before the sum, where too few rows are in flight to hide it
 };
 

@@ -24,7 +24,7 @@ template <class T>
 RMSNORM_DEVICE Words load_at(bool spread, const void* tensor, int64_t at, int left) {
   const T* const from = static_cast<const T*>(tensor) + at;
   if (spread) return load_spread(from, left);
-  return left > 0 ? load_anywhere(from, left) : Words{};
+  return load_anywhere(from, left);
 }
 
 template <class T, class S>
@@ -32,9 +32,7 @@ RMSNORM_DEVICE void store_at(const Task<S>& task, const Share& share, void* tens
                              const Spot& spot) {
   T* const to = static_cast<T*>(tensor) + spot.x;
   if (task.spread) return store_spread(to, v, spot.left);
-  const int width = task.threads < kWarp ? task.threads : kWarp;
-  const int lane = share.lane & (width - 1);
-  store_anywhere(to, v, {spot.left, lane > 0 && !spot.first, lane + 1 < width}, width,
+  store_anywhere(to, v, neighbours_of(share.lane, task.threads, spot.left, spot.first),
                  task.streaming);
 }
 
@@ -63,8 +61,6 @@ reread_rows(RMSNORM_ARGUMENT Task<S> task) {
     if constexpr (F == Form::kSkip || F == Form::kPreGated) second = load(task.second, spot);
     S v[kVector<T>];
     held.take(x, second, v);
-#pragma unroll
-    for (int i = 0; i < kVector<T>; ++i) v[i] = i < spot.left ? v[i] : S(0);
     sum.add(0, v);
     if (j % kVectorsPerBlock == kVectorsPerBlock - 1) sum.settle();
   }

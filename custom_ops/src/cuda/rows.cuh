@@ -1,5 +1,5 @@
 // Rows read once: all of a row is held in the registers of a group of lanes, of a block or of the
-// blocks of a cluster. They are whole aligned vectors, or spread over the lanes of warps.
+// blocks of a cluster: vectors that begin at 16 bytes or elsewhere, or elements spread over lanes.
 #pragma once
 
 #include "enqueue.cuh"
@@ -8,44 +8,60 @@
 
 namespace rmsnorm::cuda {
 
-template <bool kSpread, class T>
-RMSNORM_DEVICE Words load_held(const T* from, int left) {
-  if constexpr (kSpread) return load_spread(from, left);
-  return left > 0 ? load16(from) : Words{};
-}
+// What is loaded of a vector before anything waits for it.
+template <Access kAccess, class T>
+struct Fetched {
+  Words v;
 
-template <bool kSpread, class T>
-RMSNORM_DEVICE void store_held(T* to, const Words& v, int left, bool streaming) {
-  if constexpr (kSpread) return store_spread(to, v, left);
-  store16(to, v, streaming);
-}
+  RMSNORM_DEVICE void load(const T* from, int left) {
+    if constexpr (kAccess == Access::kSpread) {
+      v = load_spread(from, left);
+    } else {
+      v = left > 0 ? load16(from) : Words{};
+    }
+  }
+  RMSNORM_DEVICE Words vector(const T*, int) const { return v; }
+};
+
+template <class T>
+struct Fetched<Access::kShifted, T> {
+  Pieces pieces;
+
+  RMSNORM_DEVICE void load(const T* from, int left) { pieces = load_pieces(from, left); }
+  RMSNORM_DEVICE Words vector(const T* from, int left) const {
+    return vector_in(pieces, from, left);
+  }
+};
 
 // 512 threads leave each 128 registers.
-template <class T, class S, Form F, int kCount, bool kSpread>
+template <class T, class S, Form F, int kCount, Access kAccess>
 RMSNORM_KERNEL(512)
 hold_rows(RMSNORM_ARGUMENT Task<S> task) {
   allow_kernels_after();
+  constexpr bool kSpread = kAccess == Access::kSpread, kShifted = kAccess == Access::kShifted;
   const Share share = share_of(task);
   const int first = int(share.first), stride = share.stride, vectors = int(task.row_vectors);
   const int lane = kSpread ? share.lane % kWarp : 0;
   const auto element = [&](int j) {
     return int64_t(first + j * stride - lane) * kVector<T> + lane;
   };
-  // Vectors from there on; of spread ones, elements of the lane.
+  // Vectors from there on; elements, where they do not end with a vector.
   const auto left = [&](int j) {
-    if constexpr (!kSpread) return vectors - (first + j * stride);
-    return share.exists ? spread_over_lanes(int(task.inner) - int(element(j))) : 0;
+    if constexpr (kAccess == Access::kAligned) return vectors - (first + j * stride);
+    const int elements = int(task.inner) - int(element(j));
+    if constexpr (kShifted) return elements;
+    return share.exists ? spread_over_lanes(elements) : 0;
   };
   const auto at = [&](const void* tensor, int j) {
     return static_cast<const T*>(tensor) + share.place.x + element(j);
   };
   const auto scale_at = [&](int j) { return share.place.scale + element(j); };
   wait_for_kernels_before();
-  Words x[kCount], second[kCount];
+  Fetched<kAccess, T> x[kCount], second[kCount];
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    x[j] = load_held<kSpread>(at(task.x, j), left(j));
-    if constexpr (F != Form::kPlain) second[j] = load_held<kSpread>(at(task.second, j), left(j));
+    x[j].load(at(task.x, j), left(j));
+    if constexpr (F != Form::kPlain) second[j].load(at(task.second, j), left(j));
   }
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
@@ -58,7 +74,9 @@ hold_rows(RMSNORM_ARGUMENT Task<S> task) {
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
     S v[kVector<T>];
-    held[j].take(x[j], second[j], v);
+    Words other{};
+    if constexpr (F != Form::kPlain) other = second[j].vector(at(task.second, j), left(j));
+    held[j].take(x[j].vector(at(task.x, j), left(j)), other, v);
     sum.add(j, v);
   }
   const Precise<T, S> reciprocal = reciprocal_for(task, share, sum.value());
@@ -67,12 +85,21 @@ hold_rows(RMSNORM_ARGUMENT Task<S> task) {
   const int begin = task.is_cluster ? 0 : share.number * part;
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    if (left(j) <= 0 || j < begin || j >= begin + part) continue;
+    // Lanes that write into one piece of memory need each other.
+    if ((left(j) <= 0 && !kShifted) || j < begin || j >= begin + part) continue;
     S scale[kVector<T>];
-    load_held_scale<kSpread, T>(task.scale, task.scale_bytes == sizeof(S), scale_at(j), left(j),
+    load_held_scale<kAccess, T>(task.scale, task.scale_bytes == sizeof(S), scale_at(j), left(j),
                                 scale);
     const auto store = [&](void* tensor, const Words& v) {
-      store_held<kSpread>(const_cast<T*>(at(tensor, j)), v, left(j), task.streaming);
+      T* const to = const_cast<T*>(at(tensor, j));
+      if constexpr (kSpread) {
+        store_spread(to, v, left(j));
+      } else if constexpr (kShifted) {
+        store_anywhere(to, v, neighbours_of(share.lane, task.threads, left(j), false),
+                       task.streaming);
+      } else {
+        store16(to, v, task.streaming);
+      }
     };
     if constexpr (F == Form::kSkip) {
       if (task.sum) store(task.sum, held[j].value());

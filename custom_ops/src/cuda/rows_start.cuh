@@ -16,26 +16,32 @@ std::string enqueue_rows(void (*kernel)(const Task<S>), const Start& start) {
   return enqueue(kernel, shape, start.stream, Task<S>(start.problem, start.scale_type, plan));
 }
 
+template <class T, class S, Form kForm, Access kAccess>
+std::string enqueue_held(const Start& start) {
+  constexpr int kMost = kForm == Form::kPlain ? 8 : 4;
+  const auto with = [&](auto vectors) {
+    return enqueue_rows<S>(hold_rows<T, S, kForm, decltype(vectors)::value, kAccess>, start);
+  };
+  if constexpr (kAccess != Access::kSpread) {  // that has rows of a warp or more, of four vectors
+    if (start.plan.vectors == 1) return with(std::integral_constant<int, 1>{});
+    if (start.plan.vectors == 2) return with(std::integral_constant<int, 2>{});
+  }
+  if (start.plan.vectors == 4) return with(std::integral_constant<int, 4>{});
+  return with(std::integral_constant<int, kMost>{});
+}
+
 template <class T>
 std::string start_rows(const Start& start) {
   using S = HeldStash<T>;
   return choose_form<T, S>(start.problem.form, [&](auto choice) {
     constexpr Form kForm = decltype(choice)::kForm;
-    constexpr int kMost = kForm == Form::kPlain ? 8 : 4;
-    if (start.plan.spread) {
-      // Rows of a warp or more have four vectors at least.
-      return start.plan.vectors == 4 ? enqueue_rows<S>(hold_rows<T, S, kForm, 4, true>, start)
-                                     : enqueue_rows<S>(hold_rows<T, S, kForm, kMost, true>, start);
-    }
-    switch (start.plan.vectors) {
-      case 1:
-        return enqueue_rows<S>(hold_rows<T, S, kForm, 1, false>, start);
-      case 2:
-        return enqueue_rows<S>(hold_rows<T, S, kForm, 2, false>, start);
-      case 4:
-        return enqueue_rows<S>(hold_rows<T, S, kForm, 4, false>, start);
+    switch (start.plan.access) {
+      case Access::kAligned:
+        return enqueue_held<T, S, kForm, Access::kAligned>(start);
+      case Access::kShifted:
+        return enqueue_held<T, S, kForm, Access::kShifted>(start);
       default:
-        return enqueue_rows<S>(hold_rows<T, S, kForm, kMost, false>, start);
+        return enqueue_held<T, S, kForm, Access::kSpread>(start);
     }
   });
 }

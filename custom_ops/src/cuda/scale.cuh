@@ -1,6 +1,7 @@
 // The scale, of any type, in the stash type.
 #pragma once
 
+#include "plan.h"
 #include "vector.cuh"
 
 namespace rmsnorm::cuda {
@@ -47,27 +48,35 @@ RMSNORM_DEVICE void load_scale(const void* scale, Element type, int64_t at, int 
   for (int i = 1; i < kCount; ++i) v[i] = v[0];
 }
 
-// What a lane has of a scale of type E: a whole vector at 16 bytes, or spread elements.
-template <bool kSpread, class E, class T, class S>
+// What a lane has of a scale of type E: a vector, or spread elements.
+template <Access kAccess, class E, class T, class S>
 RMSNORM_DEVICE void load_held_scale_of(const E* from, int left, S* v) {
-  if constexpr (kSpread) {
+  if constexpr (kAccess == Access::kSpread) {
     each_spread<kVector<T>>(left, [&](int i, int at) { v[i] = S(number_of(from[at])); });
   } else {
+    // Where only X begins elsewhere, all lanes find the scale at 16 bytes.
+    const bool shifted = kAccess == Access::kShifted && bytes_past_16(from) != 0;
 #pragma unroll
-    for (int i = 0; i < kVector<T>; i += kVector<E>) unpack<E>(load16(from + i), v + i);
+    for (int i = 0; i < kVector<T>; i += kVector<E>) {
+      const bool exists = kAccess == Access::kAligned || left > i;
+      unpack<E>(shifted  ? load_anywhere(from + i, left - i)
+                : exists ? load16(from + i)
+                         : Words{},
+                v + i);
+    }
   }
 }
 
 // The scale is of type T or S.
-template <bool kSpread, class T, class S>
+template <Access kAccess, class T, class S>
 RMSNORM_DEVICE void load_held_scale(const void* scale, bool is_stash, int64_t at, int left, S* v) {
   if (!scale) {
 #pragma unroll
     for (int i = 0; i < kVector<T>; ++i) v[i] = 1;
   } else if (sizeof(T) == sizeof(S) || is_stash) {
-    load_held_scale_of<kSpread, S, T>(static_cast<const S*>(scale) + at, left, v);
+    load_held_scale_of<kAccess, S, T>(static_cast<const S*>(scale) + at, left, v);
   } else {
-    load_held_scale_of<kSpread, T, T>(static_cast<const T*>(scale) + at, left, v);
+    load_held_scale_of<kAccess, T, T>(static_cast<const T*>(scale) + at, left, v);
   }
 }
 

@@ -59,7 +59,7 @@ struct Task {
         threads_log2(__builtin_ctz(unsigned(threads))),
         blocks_log2(__builtin_ctz(unsigned(blocks))),
         is_cluster(plan.cluster > 1),
-        spread(plan.spread),
+        spread(plan.access == Access::kSpread),
         streaming(plan.streaming),
         prefetches_scale(plan.prefetches_scale),
         kept(p.layout.kept),

@@ -32,16 +32,37 @@ RMSNORM_DEVICE Words joined(const Words& low, const Words& high, int shift) {
           shifted(w[3], w[4], bits)};
 }
 
-// `count` elements, those after them are anything.
+// The two aligned pieces that hold a vector; loads of several are to be under way at once.
+struct Pieces {
+  Words low;
+  Words high;
+};
+
 template <class T>
-RMSNORM_DEVICE Words load_anywhere(const T* from, int count) {
+RMSNORM_DEVICE Pieces load_pieces(const T* from, int count) {
   const int shift = bytes_past_16(from);
   const char* const piece = reinterpret_cast<const char*>(from) - shift;
-  const Words low = load16(piece);
-  if (shift == 0) return low;
-  Words high = low;
-  if (shift + count * int(sizeof(T)) > 16) high = load16(piece + 16);
-  return joined(low, high, shift);
+  const bool two = shift + count * int(sizeof(T)) > 16;
+  return {count > 0 ? load16(piece) : Words{}, count > 0 && two ? load16(piece + 16) : Words{}};
+}
+
+// The vector at `from`, zeros after its first `count` elements.
+template <class T>
+RMSNORM_DEVICE Words vector_in(const Pieces& pieces, const T* from, int count) {
+  Words v = joined(pieces.low, pieces.high, bytes_past_16(from));
+  if (count < kVector<T>) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int bits = (count * int(sizeof(T)) - 4 * i) * 8;
+      v.word[i] &= bits <= 0 ? 0 : bits >= 32 ? ~0U : (1U << bits) - 1;
+    }
+  }
+  return v;
+}
+
+template <class T>
+RMSNORM_DEVICE Words load_anywhere(const T* from, int count) {
+  return vector_in(load_pieces(from, count), from, count);
 }
 
 // Elements as they are in memory, one in each.
@@ -122,17 +143,23 @@ struct Neighbours {
   int left;     // elements to the end of its run, 0 or less where there is no vector
   bool before;  // the lane before this one writes the vector before
   bool after;   // the lane after this one is of the same row
+  int width;    // lanes of a warp that share a row
 };
+
+// Of a lane among the threads of a row.
+RMSNORM_DEVICE Neighbours neighbours_of(int lane, int threads, int left, bool starts_run) {
+  const int width = threads < kWarp ? threads : kWarp, in_group = lane & (width - 1);
+  return {left, in_group > 0 && !starts_run, in_group + 1 < width, width};
+}
 
 // Every lane of a warp takes part. A piece that two vectors share is written by the lane of the
 // second; ends of runs and of warps go element by element.
 template <class T>
-RMSNORM_DEVICE void store_anywhere(T* to, const Words& v, const Neighbours& next, int width,
-                                   bool streaming) {
+RMSNORM_DEVICE void store_anywhere(T* to, const Words& v, const Neighbours& next, bool streaming) {
   constexpr int kSize = int(sizeof(T));
   Words before;
 #pragma unroll
-  for (int i = 0; i < 4; ++i) before.word[i] = shuffle_up(v.word[i], 1, width);
+  for (int i = 0; i < 4; ++i) before.word[i] = shuffle_up(v.word[i], 1, next.width);
   const int shift = bytes_past_16(to);
   const int own = next.left * kSize, following = own - 16;
   const bool first_whole = shift + own >= 16 && (next.before || shift == 0);
@@ -140,10 +167,15 @@ RMSNORM_DEVICE void store_anywhere(T* to, const Words& v, const Neighbours& next
   if (first_whole && next.left > 0) {
     store16(reinterpret_cast<char*>(to) - shift, joined(before, v, 16 - shift), streaming);
   }
+  // The others one by one: bit i stands for element i, and the first `split` are in the first
+  // piece.
+  const int split = (16 - shift) / kSize;
+  uint32_t others = next.left >= kVector<T> ? ~0U : next.left > 0 ? (1U << next.left) - 1 : 0U;
+  others &= first_whole ? ~0U << split : ~0U;
+  others &= second_whole ? (1U << split) - 1 : ~0U;
 #pragma unroll
   for (int i = 0; i < kVector<T>; ++i) {
-    const bool written = shift + i * kSize < 16 ? first_whole : second_whole;
-    if (i < next.left && !written) store_element(to + i, v, i);
+    if (others >> i & 1U) store_element(to + i, v, i);
   }
 }
 
