@@ -131,6 +131,7 @@ def test_registers_hold_rows_of_one_run():
     ):
         assert (held["path"], held["shifted"]) == ("rows", True)
     for other in (
+        plan((64, 32768), x=(1 << 40) + 2),
         plan((64, 4096), scale_type=DType.FLOAT16),
         plan((64, 4096), scale_shape=(1,)),
         plan((64, 4096), stash=DType.DOUBLE),

@@ -29,6 +29,9 @@ constexpr Step kSteps[] = {
 };
 constexpr int kMostThreads = 512;
 
+// Eight that are shifted into place spill on sm_100.
+constexpr int kMostShifted = 4;
+
 int most_vectors(const Problem& p) { return p.form == Form::kPlain ? 8 : 4; }
 
 // Rows wider than a block of 512 threads holds go to clusters, where there are. quack's clusters
@@ -111,7 +114,9 @@ Plan plan_rows(const Problem& p, Element scale_type, const Device& device) {
   plan.access = is_spread(layout, size_of(p.type), plan.threads) ? Access::kSpread
                 : is_whole(p, scale_type)                        ? Access::kAligned
                                                                  : Access::kShifted;
-  const bool held = has_held_stash(p) && is_usual_scale(p, scale_type) && layout.reduced.count == 1;
+  const bool held = has_held_stash(p) && is_usual_scale(p, scale_type) &&
+                    layout.reduced.count == 1 &&
+                    (plan.access != Access::kShifted || plan.vectors <= kMostShifted);
   if (!fits || !held) plan.path = Path::kReread;
   if (plan.threads <= kWarp) {
     // Smaller blocks where there are too few of them for all processors.
@@ -133,7 +138,7 @@ Plan plan_rows(const Problem& p, Element scale_type, const Device& device) {
     plan.shared_bytes = kSumBytes;
   }
   plan.streaming = layout.elements() * size_of(p.type) > device.l2_bytes;
-  plan.prefetches_scale = p.scale && plan.path == Path::kRows && plan.access != Access::kSpread &&
+  plan.prefetches_scale = p.scale && plan.path == Path::kRows && plan.access == Access::kAligned &&
                           plan.blocks <= device.processors;
   return plan;
 }

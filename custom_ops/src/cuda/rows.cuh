@@ -8,30 +8,18 @@
 
 namespace rmsnorm::cuda {
 
-// What is loaded of a vector before anything waits for it.
+// What is loaded of a vector before anything waits for it, and the vector.
 template <Access kAccess, class T>
-struct Fetched {
-  Words v;
-
-  RMSNORM_DEVICE void load(const T* from, int left) {
-    if constexpr (kAccess == Access::kSpread) {
-      v = load_spread(from, left);
-    } else {
-      v = left > 0 ? load16(from) : Words{};
-    }
-  }
-  RMSNORM_DEVICE Words vector(const T*, int) const { return v; }
-};
-
-template <class T>
-struct Fetched<Access::kShifted, T> {
-  Pieces pieces;
-
-  RMSNORM_DEVICE void load(const T* from, int left) { pieces = load_pieces(from, left); }
-  RMSNORM_DEVICE Words vector(const T* from, int left) const {
-    return vector_in(pieces, from, left);
-  }
-};
+RMSNORM_DEVICE Words fetch(const T* from, int left) {
+  if constexpr (kAccess == Access::kSpread) return load_spread(from, left);
+  if constexpr (kAccess == Access::kShifted) return load_piece(from, left);
+  return left > 0 ? load16(from) : Words{};
+}
+template <Access kAccess, class T>
+RMSNORM_DEVICE Words fetched(const Words& v, const T* from, int left) {
+  if constexpr (kAccess == Access::kShifted) return vector_from(v, from, left);
+  return v;
+}
 
 // 512 threads leave each 128 registers.
 template <class T, class S, Form F, int kCount, Access kAccess>
@@ -57,15 +45,15 @@ hold_rows(RMSNORM_ARGUMENT Task<S> task) {
   };
   const auto scale_at = [&](int j) { return share.place.scale + element(j); };
   wait_for_kernels_before();
-  Fetched<kAccess, T> x[kCount], second[kCount];
+  Words x[kCount], second[kCount];
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    x[j].load(at(task.x, j), left(j));
-    if constexpr (F != Form::kPlain) second[j].load(at(task.second, j), left(j));
+    x[j] = fetch<kAccess>(at(task.x, j), left(j));
+    if constexpr (F != Form::kPlain) second[j] = fetch<kAccess>(at(task.second, j), left(j));
   }
 #pragma unroll
   for (int j = 0; j < kCount; ++j) {
-    if (task.prefetches_scale && left(j) > 0) {
+    if (kAccess == Access::kAligned && task.prefetches_scale && left(j) > 0) {
       prefetch(static_cast<const char*>(task.scale) + scale_at(j) * task.scale_bytes);
     }
   }
@@ -75,8 +63,9 @@ hold_rows(RMSNORM_ARGUMENT Task<S> task) {
   for (int j = 0; j < kCount; ++j) {
     S v[kVector<T>];
     Words other{};
-    if constexpr (F != Form::kPlain) other = second[j].vector(at(task.second, j), left(j));
-    held[j].take(x[j].vector(at(task.x, j), left(j)), other, v);
+    if constexpr (F != Form::kPlain)
+      other = fetched<kAccess>(second[j], at(task.second, j), left(j));
+    held[j].take(fetched<kAccess>(x[j], at(task.x, j), left(j)), other, v);
     sum.add(j, v);
   }
   const Precise<T, S> reciprocal = reciprocal_for(task, share, sum.value());

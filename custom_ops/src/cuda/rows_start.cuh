@@ -18,7 +18,7 @@ std::string enqueue_rows(void (*kernel)(const Task<S>), const Start& start) {
 
 template <class T, class S, Form kForm, Access kAccess>
 std::string enqueue_held(const Start& start) {
-  constexpr int kMost = kForm == Form::kPlain ? 8 : 4;
+  constexpr int kMost = kForm == Form::kPlain && kAccess != Access::kShifted ? 8 : 4;
   const auto with = [&](auto vectors) {
     return enqueue_rows<S>(hold_rows<T, S, kForm, decltype(vectors)::value, kAccess>, start);
   };

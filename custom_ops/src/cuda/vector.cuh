@@ -32,28 +32,24 @@ RMSNORM_DEVICE Words joined(const Words& low, const Words& high, int shift) {
           shifted(w[3], w[4], bits)};
 }
 
-// The two aligned pieces that hold a vector; loads of several are to be under way at once.
-struct Pieces {
-  Words low;
-  Words high;
-};
-
+// The first of the aligned pieces that hold a vector, or zeros for none.
 template <class T>
-RMSNORM_DEVICE Pieces load_pieces(const T* from, int count) {
-  const int shift = bytes_past_16(from);
-  const char* const piece = reinterpret_cast<const char*>(from) - shift;
-  const bool two = shift + count * int(sizeof(T)) > 16;
-  return {count > 0 ? load16(piece) : Words{}, count > 0 && two ? load16(piece + 16) : Words{}};
+RMSNORM_DEVICE Words load_piece(const T* from, int count) {
+  const char* const piece = reinterpret_cast<const char*>(from) - bytes_past_16(from);
+  return count > 0 ? load16(piece) : Words{};
 }
 
-// The vector at `from`, zeros after its first `count` elements.
+// The vector at `from`, zeros after its first `count` elements. The second piece is the next lane's
+// first for nearly all: it comes from L1, and waits in no registers.
 template <class T>
-RMSNORM_DEVICE Words vector_in(const Pieces& pieces, const T* from, int count) {
-  Words v = joined(pieces.low, pieces.high, bytes_past_16(from));
+RMSNORM_DEVICE Words vector_from(const Words& piece, const T* from, int count) {
+  const int shift = bytes_past_16(from), bytes = count * int(sizeof(T));
+  const char* const next = reinterpret_cast<const char*>(from) - shift + 16;
+  Words v = joined(piece, count > 0 && shift + bytes > 16 ? load16(next) : Words{}, shift);
   if (count < kVector<T>) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      const int bits = (count * int(sizeof(T)) - 4 * i) * 8;
+      const int bits = (bytes - 4 * i) * 8;
       v.word[i] &= bits <= 0 ? 0 : bits >= 32 ? ~0U : (1U << bits) - 1;
     }
   }
@@ -62,7 +58,7 @@ RMSNORM_DEVICE Words vector_in(const Pieces& pieces, const T* from, int count) {
 
 template <class T>
 RMSNORM_DEVICE Words load_anywhere(const T* from, int count) {
-  return vector_in(load_pieces(from, count), from, count);
+  return vector_from(load_piece(from, count), from, count);
 }
 
 // Elements as they are in memory, one in each.
