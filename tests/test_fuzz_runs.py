@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from zoo import CASES
 
 import rmsnorm_onnx
-from rmsnorm_onnx.errors import CannotRun
+from rmsnorm_onnx.errors import CannotRun, InvalidInput
 from rmsnorm_onnx.parity import Verdict
 
 BF16 = TensorProto.BFLOAT16
@@ -210,3 +210,29 @@ def test_an_operator_of_another_domain_is_not_the_one_of_its_name():
         helper.make_node("Mul", ["a", "b"], ["y"]),
     ]
     assert not fused(model(nodes, domains=["own"]))
+
+
+@pytest.mark.parametrize(("parts", "said"), [(3, None), (2, "is 2"), ("other", "is left to 'other'")])
+def test_a_split_whose_parts_a_call_counts(parts, said):
+    """ONNX's inference ends the process, onnxruntime's too, where they are fewer than its outputs."""
+    integer, attribute = onnx.AttributeProto.INT, onnx.AttributeProto
+    split = helper.make_node("Split", ["a"], ["p", "q", "r"])
+    split.attribute.append(attribute(name="num_outputs", ref_attr_name="count", type=integer))
+    call = helper.make_node("Parts", ["y"], ["b", "c", "d"], domain="own")
+    refers = isinstance(parts, str)
+    call.attribute.append(
+        attribute(name="count", ref_attr_name=parts, type=integer) if refers else helper.make_attribute("count", parts)
+    )
+    proto = model([*norm(), call], held=HELD, domains=["own"])
+    imports = [helper.make_opsetid("", 18), helper.make_opsetid("own", 1)]
+    proto.functions.append(helper.make_function("own", "Parts", ["a"], ["p", "q", "r"], [split], imports, ["count"]))
+    if refers:
+        inner = proto.graph.node.pop()
+        caller = helper.make_function("own", "Outer", ["y"], ["b", "c", "d"], [inner], imports, [parts])
+        proto.functions.append(caller)
+        proto.graph.node.append(helper.make_node("Outer", ["y"], ["b", "c", "d"], domain="own", other=3))
+    if said is None:
+        assert len(fused(proto)) == 1
+        return
+    with pytest.raises(InvalidInput, match=rf"Split gives 3 outputs, and 'count', their number, {said}"):
+        rmsnorm_onnx.optimize(proto)

@@ -26,6 +26,7 @@ def check_calls(model: onnx.ModelProto) -> None:
         if key in functions or not function.name:
             raise flaw((function, None), "it has no name, or that of another function")
         functions[key] = function
+    _check_parts(model, functions)
     called = {key: _calls(function.node, functions) for key, function in functions.items()}
     sizes: dict[_Key, int] = {}
     levels: dict[_Key, int] = {}
@@ -37,6 +38,29 @@ def check_calls(model: onnx.ModelProto) -> None:
             raise flaw((functions[key], None), f"its calls of functions are more than {_LEVELS} deep")
         if sizes[key] > _NODES:
             raise flaw((functions[key], None), f"with its calls of functions written out, it has over {_NODES:,} nodes")
+
+
+def _check_parts(model: onnx.ModelProto, functions: dict[_Key, onnx.FunctionProto]) -> None:
+    """Raise a Flaw where a call lets a Split in the function have fewer parts than outputs: ONNX 1.23 dies of it."""
+    parts = {key: found for key, function in functions.items() if (found := list(_parts(function)))}
+    for owner in (model.graph, *model.functions) if parts else ():
+        for node in _all(owner.node):
+            key = (node.domain, node.op_type, node.overload)
+            for name, outputs in parts.get(key, ()):
+                stated = (*node.attribute, *functions[key].attribute_proto)
+                given = next((attribute for attribute in stated if attribute.name == name), None)
+                if given is not None and (given.ref_attr_name or given.i < outputs):
+                    said = f"left to {shown(given.ref_attr_name)}" if given.ref_attr_name else str(given.i)
+                    text = f"the function's Split gives {outputs} outputs, and {shown(name)}, their number, is {said}"
+                    raise flaw((node, (owner, None)), text)
+
+
+def _parts(function: onnx.FunctionProto) -> Iterator[tuple[str, int]]:
+    """Attributes that say how many parts a Split has, and how many outputs it gives."""
+    for node in _all(function.node):
+        for attribute in node.attribute:
+            if node.op_type == "Split" and attribute.name == "num_outputs" and attribute.ref_attr_name:
+                yield attribute.ref_attr_name, len(node.output)
 
 
 def _calls(nodes: Iterable[onnx.NodeProto], functions: dict[_Key, onnx.FunctionProto]) -> Counter[_Key]:

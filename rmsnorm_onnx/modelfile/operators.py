@@ -151,9 +151,9 @@ class Operators:
             raise flaw(place, f"{node.op_type} needs the attribute {shown(absent[0])}")
         if node.op_type == "Constant" and len(named) != 1:
             raise flaw(place, f"Constant needs one value, got {len(named)}")
-        parts = named.get("num_outputs")
+        parts = named.get("num_outputs") if node.op_type == "Split" else None
         if parts and not parts.ref_attr_name and parts.i < len(node.output):  # onnx 1.23 dies inferring shapes
-            raise flaw(place, f"{node.op_type} gives {parts.i} outputs as its num_outputs says, got {len(node.output)}")
+            raise flaw(place, f"Split gives {parts.i} outputs as its num_outputs says, got {len(node.output)}")
         return attributes
 
 

@@ -7,6 +7,8 @@
 
 namespace rmsnorm::RMSNORM_ISA {
 
+constexpr int64_t kPageBytes = 4096;
+
 // Rows of a group, how many of them pass 2 takes at once, vectors at once in each, and bytes of a
 // row between one row and the next.
 template <int kMost, int kAtOnce, int kVectorsAtOnce, int64_t kBytes>
@@ -24,7 +26,7 @@ using Groups = GroupOf<8, 1, 8, 1024>;
 using WideGroups = GroupOf<4, 2, 4, 2048>;
 // Rows of 16 bits no wider than a page, a whole one after the other: roots are found less often
 // (float16, beside Groups: 1.02-1.06 x as fast; float32: 1.0).
-using ShortGroups = GroupOf<16, 1, 8, 4096>;
+using ShortGroups = GroupOf<16, 1, 8, kPageBytes>;
 using SingleRows = GroupOf<1, 1, kUnroll, 0>;
 
 // Pass 2 over one run in each of `count` rows of a group, which begin at `first` and are `apart`.
@@ -57,14 +59,12 @@ template <class G, bool kSimple, class Store, class T, class S>
   if (from < length) finish_all(from, length - from);
 }
 
-template <class T>
-constexpr int64_t kPage = 4096 / int64_t(sizeof(T));
-
 // Rows for which it was measured to be faster, of those that ahead.h leaves and with vectors of 32
 // bytes and more: 1.05-1.3 x from 4 KiB of X on.
 template <Form F, class T, class S>
 bool takes_groups(const Problem& p) {
-  return is_dense(p) && (p.layout.inner > kPage<T> || is_short<F, T, S>(p));
+  const bool wide = p.layout.inner * int64_t(sizeof(T)) > kPageBytes;
+  return is_dense(p) && (wide || is_short<F, T, S>(p));
 }
 
 template <class G, Form F, class T, class S>
@@ -95,7 +95,8 @@ template <Form F, class T, class S>
 void run_groups(const Stage<T, S>& stage, const Problem& p, int64_t begin, int64_t end) {
   constexpr int64_t most = 64 * 1024 / int64_t(sizeof(S));
   if constexpr (sizeof(T) == 2) {
-    if (p.layout.inner <= kPage<T>) return run_groups<ShortGroups, F>(stage, p, begin, end);
+    const bool is_narrow = p.layout.inner * int64_t(sizeof(T)) <= kPageBytes;
+    if (is_narrow) return run_groups<ShortGroups, F>(stage, p, begin, end);
   }
   p.layout.inner <= most ? run_groups<Groups, F>(stage, p, begin, end)
                          : run_groups<WideGroups, F>(stage, p, begin, end);

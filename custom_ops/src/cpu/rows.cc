@@ -27,7 +27,6 @@ constexpr int64_t kStreamedBytes = 3 * 1024;
 constexpr int64_t kNarrowBytes = 1024;
 // Rows between that and a page go one by one where memory may be read: processors prefetch within a
 // page in its order (float32, 256 and 512 elements: 1.2 x as fast at 12 MB, 1.1 x slower at 4 MB).
-constexpr int64_t kPageBytes = 4096;
 constexpr int64_t kCachedBytes = 2 << 20;
 
 // Rows of a group.
