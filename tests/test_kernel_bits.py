@@ -176,3 +176,16 @@ def test_bits_do_not_depend_on_the_architecture(dtype, form, axes, stash):
     here = run(Norm(form=form, isa="avx2", axes=axes, stash=stash), x, second, scales(5003), abi.native())
     assert same_bits(emulated[0], here[0])
     assert emulated[1] is None or same_bits(emulated[1], here[1])
+
+
+@isas
+@pytest.mark.parametrize("dtype", [DType.FLOAT16, DType.BFLOAT16], ids=lambda dtype: dtype.name.lower())
+@pytest.mark.parametrize("form", abi.FORMS)
+@pytest.mark.parametrize("shape", [(1, 320), (1, 4099), (11, 1024), (10, 2113), (7, 16544), (1, 131168)], ids=str)
+def test_a_scale_of_16_bits_gives_the_bits_of_the_same_in_float32(isa, dtype, form, shape):
+    """Kernels read it as it is where that takes less time: in a row alone, or in groups of them."""
+    x, second = samples(shape, dtype), None if form == "plain" else seconds(shape, dtype)
+    for split in (0, 1):
+        norm = Norm(form=form, isa=isa, split=split, streaming=0)
+        own, in_float32 = (run(norm, x, second, scales(shape[-1], kind))[0] for kind in (dtype, DType.FLOAT))
+        assert same_bits(own, in_float32)

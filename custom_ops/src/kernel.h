@@ -92,8 +92,9 @@ struct Problem {
   Settings settings;
   Layout layout;
   const void* x = nullptr;
-  const void* second = nullptr;  // skip or gate
-  const void* scale = nullptr;   // in the stash type; null means ones
+  const void* second = nullptr;     // skip or gate
+  const void* scale = nullptr;      // in the stash type; null means ones
+  const void* own_scale = nullptr;  // the same in the type of X, or null where it is not at hand
   void* y = nullptr;
   void* sum = nullptr;  // null when nobody wants it
   // Y passes the caches by: faster where it would not stay in them anyway. Never in place.

@@ -34,6 +34,7 @@ std::string with_problem(const char* isa, const TestProblem& t, Body body) {
   if (t.scale) {
     kernels->convert(Element(t.scale_type), t.scale, p.settings.stash, converted.get(), count);
     p.scale = converted.get();
+    if (Element(t.scale_type) == p.type) p.own_scale = t.scale;
   }
   p.streaming = t.streaming < 0 ? should_stream(p) : t.streaming > 0;
   body(*kernels, p);

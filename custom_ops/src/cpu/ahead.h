@@ -124,14 +124,15 @@ constexpr int64_t kMostBlockBytes = F == Form::kSkip ? 6 * 1024 : 8 * 1024;
 
 // Rows for groups.h that are no wider than a page, where memory is not read. It finds roots eight
 // at once, which is what counts for those of one block and a part of another (float32, 320 to 448
-// elements: 1.1-1.7 x as fast), and for float16 of any width (1.05-1.2 x).
+// elements: 1.1-1.7 x as fast), and for 16 bits of any width (1.05-1.2 x; bfloat16 only where the
+// scale is, too).
 template <Form F, class T, class S>
 inline bool is_short(const Problem& p) {
   constexpr int64_t block = kLanes<S> * kStepsPerBlock;
   constexpr int64_t most_bytes = (F == Form::kSkip ? 2 : 4) << 20;
   const int64_t length = p.layout.inner;
   if (p.layout.kept.count * length * int64_t(sizeof(T)) > most_bytes) return false;
-  if (__is_same(T, Half)) return true;
+  if (__is_same(T, Half) || (__is_same(T, BFloat16) && p.own_scale)) return true;
   return F == Form::kPlain && sizeof(T) == 4 && length > block && length < 2 * block &&
          length % kLanes<S> == 0;
 }

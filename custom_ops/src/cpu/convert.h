@@ -125,9 +125,11 @@ inline void store_two(T* to, const V<S>* from, Count count) {
   }
 }
 
-// Values of S for as many T, in the order of load_two; the second register `apart` elements on.
-template <class T, class S>
-inline void load_two_for(const S* from, int64_t apart, V<S>* to) {
+// Values of S for as many T, in the order of load_two; the second register `apart` elements on,
+// the next where they are T themselves.
+template <class T, class S, class W>
+inline void load_two_for(const W* from, int64_t apart, V<S>* to) {
+  if constexpr (!__is_same(W, S)) return load_two<S>(from, to);
   to[0] = load<S>(from);
   to[1] = load<S>(from + apart);
   if constexpr (kByParity<S, T>) by_parity<kWidth<S>>(to);

@@ -169,6 +169,9 @@ void rows(const Problem& p, int64_t begin, int64_t end) {
     if constexpr (C::kSimple && C::kForm != Form::kPreGated && kVectorBytes >= 32) {
       constexpr bool is_float = __is_same(S, float);
       if (!streams<T>(p)) {
+        if constexpr (sizeof(T) == 2) {
+          if (run_alone<C::kForm>(stage, p, begin, end)) return;
+        }
         if constexpr (is_float) {
           if (run_ahead<C::kForm, Full>(stage, p, begin, end)) return;
         }

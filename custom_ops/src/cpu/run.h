@@ -85,9 +85,9 @@ template <class S>
 }
 
 // Pass 2 over the last, incomplete vector.
-template <bool kSimple, class T, class S>
+template <bool kSimple, class T, class S, class W>
 [[gnu::noinline]] void finish_rest(const Stage<T, S>& stage, int64_t at, int count, S high, S low,
-                                   const S* scale, int step) {
+                                   const W* scale, int step) {
   const V<S> factors = step ? load<S>(scale, count) : load<S>(scale);
   const Reciprocal<T, S> reciprocal{broadcast(high), broadcast(low)};
   stage.template finish<kSimple>(at, reciprocal, factors, count);
@@ -117,10 +117,11 @@ inline void store_all(T* to, const V<S>* value) {
 // Pass 2 over one contiguous run in each of kRows rows, which have a factor each and share their
 // scale; that has `step` 1, or 0 and a full vector of one value. While Y passes the caches by, what
 // lies `ahead` is read into them.
-template <bool kSimple, bool kAnew, class Store, int kRows, int kAtOnce = kUnroll, class T, class S>
+template <bool kSimple, bool kAnew, class Store, int kRows, int kAtOnce = kUnroll, class T, class S,
+          class W>
 [[gnu::always_inline]] inline void finish_runs(const Stage<T, S>& shared, T* sum,
                                                const int64_t* start, int64_t length, int64_t ahead,
-                                               const S* high, const S* low, const S* scale,
+                                               const S* high, const S* low, const W* scale,
                                                int step, bool down) {
   const Stage<T, S> stage = shared;
   Reciprocal<T, S> reciprocal[kRows];
@@ -138,7 +139,7 @@ template <bool kSimple, bool kAnew, class Store, int kRows, int kAtOnce = kUnrol
     } else {
 #pragma GCC unroll 4
       for (int k = 0; k < n; k += 2) {
-        load_two_for<T>(scale + (i + k * kWidth<S>)*step, kWidth<S> * step, some + k);
+        load_two_for<T, S>(scale + (i + k * kWidth<S>)*step, kWidth<S> * step, some + k);
       }
     }
 #pragma GCC unroll 4
@@ -180,7 +181,7 @@ template <bool kSimple, bool kAnew, class Store, int kRows, int kAtOnce = kUnrol
       V<S> some[n];
 #pragma GCC unroll 2
       for (int k = 0; k < n; k += 2) {
-        load_two_for<T>(scale + (whole + k * kWidth<S>)*step, kWidth<S> * step, some + k);
+        load_two_for<T, S>(scale + (whole + k * kWidth<S>)*step, kWidth<S> * step, some + k);
       }
       stage.template finish_gated<n>(at[0] + whole, reciprocal[0], some);
     }

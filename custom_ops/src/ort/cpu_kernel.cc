@@ -33,6 +33,7 @@ void CpuKernel::take_constant_scale(const KernelInfo* info) {
   if (!scale_has_stash_type() || bytes <= kMostKeptBytes) {
     scale_shape_.assign(scale.shape.begin(), scale.shape.end());
     kept_scale_ = in_stash_type(scale);
+    constant_scale_ = scale.data;
   }
 }
 
@@ -70,6 +71,9 @@ void CpuKernel::compute(KernelContext* context) const {
       staging.add(&problem, second.shape.elements(), bias.data, bias.shape.elements());
     }
     if (op_.result != op_.type) staging.retype(&problem, op_.result);
+    if (op_.scale_type == problem.type) {
+      problem.own_scale = kept_scale_ ? constant_scale_ : call.scale.data;
+    }
     launch(api_, context, *kernels_, problem, staging);
   });
 }

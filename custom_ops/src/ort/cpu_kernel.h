@@ -22,6 +22,7 @@ class CpuKernel : public NormKernel {
   const KernelSet* kernels_ = nullptr;
   // A constant scale in the stash type; null where it is read at every call.
   Bytes kept_scale_;
+  const void* constant_scale_ = nullptr;  // as it is; the session holds it as long as its nodes
   Shape scale_shape_;
 };
 
