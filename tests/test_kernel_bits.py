@@ -189,3 +189,16 @@ def test_a_scale_of_16_bits_gives_the_bits_of_the_same_in_float32(isa, dtype, fo
         norm = Norm(form=form, isa=isa, split=split, streaming=0)
         own, in_float32 = (run(norm, x, second, scales(shape[-1], kind))[0] for kind in (dtype, DType.FLOAT))
         assert same_bits(own, in_float32)
+
+
+@isas
+@pytest.mark.parametrize("dtype", [DType.FLOAT, DType.DOUBLE], ids=lambda dtype: dtype.name.lower())
+@pytest.mark.parametrize("shape", [(130, 4099), (1030, 1025), (260, 2080)], ids=str)
+def test_bits_of_gated_rows_do_not_depend_on_which_pass_sees_the_gate(isa, dtype, shape):
+    """The first, which leaves it in Y, where many wide rows are not normalized in place; else the second."""
+    x, gate, scale = samples(shape, dtype), seconds(shape, dtype), scales(shape[-1])
+    norm = Norm("gated", isa=isa, stash=dtype, normalized=dtype, scaled=dtype, streaming=0)
+    whole, _ = run(norm, x, gate, scale)
+    for change in ({"in_place": True}, {"split": 7}, {"streaming": 1}):
+        assert same_bits(run(dataclasses.replace(norm, **change), x, gate, scale)[0], whole)
+    assert same_bits(run(norm, x[5:7], gate[5:7], scale)[0], whole[5:7])

@@ -183,7 +183,7 @@ template <bool kSimple, bool kAnew, class Store, int kRows, int kAtOnce = kUnrol
       for (int k = 0; k < n; k += 2) {
         load_two_for<T, S>(scale + (whole + k * kWidth<S>)*step, kWidth<S> * step, some + k);
       }
-      stage.template finish_gated<n>(at[0] + whole, reciprocal[0], some);
+      stage.template finish_gated<n, Store>(at[0] + whole, reciprocal[0], some);
     }
   }
   for (; whole + kWidth<S> <= length; whole += kWidth<S>) vectors_at(whole, Vectors<1>{});

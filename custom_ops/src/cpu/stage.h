@@ -8,13 +8,15 @@ namespace rmsnorm::RMSNORM_ISA {
 
 template <class T, class S>
 struct Stage {
+  static constexpr bool kExact = __is_same(T, S);  // T holds unrounded values
   Form form;
   Element normalized;
   Element scaled;
   const T* x;
   const T* second;
   T* y;
-  // What pass 1 leaves for pass 2: the residual sum, or X * silu(gate) where T holds it unrounded.
+  // What pass 1 leaves for pass 2: the residual sum, or where T holds it unrounded X * silu(gate),
+  // or silu(gate).
   T* kept;
   const T* again;  // where pass 2 finds v, null if it must be computed anew
   // What pass 1 leaves where T does not hold X * silu(gate): a ring over the offsets of elements.
@@ -32,7 +34,7 @@ struct Stage {
         kept(nullptr),
         again(x) {
     if (form == Form::kSkip) again = kept = static_cast<T*>(p.sum ? p.sum : p.y);
-    if (form == Form::kPreGated) again = kept = __is_same(T, S) ? y : nullptr;
+    if (form == Form::kPreGated) again = kept = kExact ? y : nullptr;
   }
 
   // Whether passes are compiled for the simplest case by itself. No model has 16 bits in double or
@@ -69,6 +71,7 @@ struct Stage {
       if (kept) store<S>(kept + at, v, count);
       return v;
     } else {
+      if constexpr (F == Form::kGated) store<S>(kept + at, silu_of_gate(at, count), count);
       return load<S>(x + at, count);
     }
   }
@@ -85,15 +88,21 @@ struct Stage {
       V<S> other[2];
       load_two<S>(x + at, v);
       load_two<S>(second + at, other);
+      [[maybe_unused]] const auto gate = [&]() __attribute__((always_inline)) {
+        constexpr int n = kTogether / 2;
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; k += n) silu<S, T, n>(other + k);
+      };
       if constexpr (F == Form::kSkip) {
         const Words sum = bfloat16_words(v[0] + other[0], v[1] + other[1]);
         if (kept) store_raw(kept + at, sum);
         v[0] = even_floats(sum);
         v[1] = odd_floats(sum);
+      } else if constexpr (F == Form::kGated) {
+        gate();
+        store_two<S>(kept + at, other, Full{});
       } else {
-        constexpr int n = kTogether / 2;
-#pragma GCC unroll 2
-        for (int k = 0; k < 2; k += n) silu<S, T, n>(other + k);
+        gate();
         v[0] *= other[0];
         v[1] *= other[1];
         if (kept) store_two<S>(kept + at, v, Full{});
@@ -128,17 +137,19 @@ struct Stage {
     if constexpr (kSimple) return normal * scale;
     const V<S> full = round_to<S>(normalized, normal) * scale;
     if (form != Form::kGated) return full;
-    return round_to<S>(scaled, full) * silu<S, T>(load<S>(second + at, count));
+    const V<S> gate = kExact && kept ? load<S>(kept + at, count) : silu_of_gate(at, count);
+    return round_to<S>(scaled, full) * gate;
   }
 
   // Pass 2 of n registers where is_gated().
-  template <int n>
+  template <int n, class Store>
   void finish_gated(int64_t at, const Reciprocal<T, S>& reciprocal, const V<S>* scale) const {
+    const bool holds = !kExact && held, keeps = kExact && kept;
     V<S> v[n];
 #pragma GCC unroll 2
     for (int k = 0; k < n; k += 2) {
       const int64_t here = at + k * kWidth<S>;
-      if (held) {
+      if (holds) {
         const S* const ring = held + (here & (kHeld - 1));
         v[k] = load<S>(ring);
         v[k + 1] = load<S>(ring + kWidth<S>);
@@ -148,16 +159,18 @@ struct Stage {
     }
 #pragma GCC unroll 4
     for (int k = 0; k < n; ++k) v[k] = reciprocal.times(v[k]) * scale[k];
-    if (!held) {
+    if (!holds) {
       V<S> gate[n];
 #pragma GCC unroll 2
-      for (int k = 0; k < n; k += 2) load_two<S>(second + at + k * kWidth<S>, gate + k);
-      silu<S, T, n>(gate);
+      for (int k = 0; k < n; k += 2) {
+        load_two<S>((keeps ? kept : second) + at + k * kWidth<S>, gate + k);
+      }
+      if (!keeps) silu<S, T, n>(gate);
 #pragma GCC unroll 4
       for (int k = 0; k < n; ++k) v[k] *= gate[k];
     }
 #pragma GCC unroll 2
-    for (int k = 0; k < n; k += 2) store_two<S>(y + at + k * kWidth<S>, v + k, Full{});
+    for (int k = 0; k < n; k += 2) store_two<S>(y + at + k * kWidth<S>, v + k, Store{});
   }
 
   template <bool kSimple, class Count = Full>
@@ -174,8 +187,13 @@ struct Stage {
   }
 
   template <class Count>
+  V<S> silu_of_gate(int64_t at, Count count) const {
+    return silu<S, T>(load<S>(second + at, count));
+  }
+
+  template <class Count>
   V<S> gated_input(int64_t at, Count count) const {
-    return load<S>(x + at, count) * silu<S, T>(load<S>(second + at, count));
+    return load<S>(x + at, count) * silu_of_gate(at, count);
   }
 
   // X + skip is rounded to T, as the graph's Add does. A sum of two T in S and one more rounding
@@ -220,8 +238,11 @@ inline void choose(const Stage<T, S>& stage, Body body) {
       return with(Choice<Form::kPlain, false>{});
     case Form::kSkip:
       return with(Choice<Form::kSkip, false>{});
-    case Form::kGated:  // pass 1 does not see the gate
-      return body(Choice<Form::kPlain, false>{});
+    case Form::kGated:
+      if constexpr (__is_same(T, S)) {
+        if (stage.kept) return body(Choice<Form::kGated, false>{});
+      }
+      return body(Choice<Form::kPlain, false>{});  // pass 1 does not see the gate
     case Form::kPreGated:
       return with(Choice<Form::kPreGated, false>{});
   }
