@@ -60,16 +60,20 @@ def _spread(context: Context, value: ir.Value, *, row: bool) -> ir.Value | None:
 
 
 def contract(context: Context, node: ir.Node) -> Meaning | None:
-    """Einsum of a value with itself, some of its axes summed: 'bsd,bsd->bs'."""
+    """Einsum of a value with itself, some of its axes summed: 'bsd,bsd->bs', '...d,...d->...'."""
     # Bytes, where it is no text; then it equals none.
     terms, _, kept = str(node.attributes["equation"].value).replace(" ", "").partition("->")
     first, _, second = terms.partition(",")
-    if len(node.inputs) != 2 or node.inputs[0] is None or node.inputs[1] is None or "." in terms:
+    open_ended = all(part.startswith("...") for part in (first, second, kept))
+    if open_ended:  # axes are counted from the end: those in front need no letters
+        first, second, kept = first[3:], second[3:], kept[3:]
+    if len(node.inputs) != 2 or node.inputs[0] is None or node.inputs[1] is None or "." in first + second + kept:
         return None
     summed = [index for index, axis in enumerate(first) if axis not in kept]
     in_order = kept == "".join(axis for axis in first if axis in kept)
     same = first == second and context.origin(node.inputs[0]) is context.origin(node.inputs[1])
-    fits = context.facts.rank(node.inputs[0]) in {None, len(first)}
+    rank = context.facts.rank(node.inputs[0])
+    fits = rank is None or rank == len(first) or (open_ended and rank > len(first))
     if not same or not in_order or not summed or len(set(first)) != len(first) or not fits:
         return None
     squared = square(context, node, node.inputs[0])

@@ -57,6 +57,9 @@ def fit(context: Context, factor: ir.Value, x: ir.Value) -> Fit:
 
 def quotient(context: Context, node: ir.Node, numerator: ir.Value, statistic: Statistic) -> Meaning | None:
     """``numerator`` divided by the root: the norm, if it is what was squared."""
+    if not statistic.rooted:
+        context.report(node, statistic.flaw or Flaw(spec.Why.EXPONENT, node, "no root of the mean is taken"))
+        return None
     scale: Scale | None = statistic.scale
     number = 1.0
     if context.unsigned_origin(numerator) is statistic.x:
@@ -203,8 +206,7 @@ def multiply_normalized(context: Context, node: ir.Node, normalized: Normalized,
     if number == 1 and context.exact_source(node.outputs[0]) is not None:
         return normalized.cast(node, normalized.dtype)
     if normalized.gain != 1 and number is not None and number > 0:
-        product = normalized.times(number, node)
-        return product.with_gain(_made_up_for(normalized.gain, number, normalized.statistic, normalized.dtype))
+        return make_up(normalized, number, node)
     meaning = context.meaning(other)
     if isinstance(meaning, Silu):
         z = groups.gate_of_type(context, meaning, context.facts.float_type(normalized.x))
@@ -225,6 +227,12 @@ def multiply_normalized(context: Context, node: ir.Node, normalized: Normalized,
         context.report(node, flaw)
         context.refused.add(normalized.value)
     return None
+
+
+def make_up(normalized: Normalized, number: float, node: ir.Node) -> Normalized:
+    """A norm that a constant is left over of, times a constant: the one that makes up for it, or not."""
+    gain = _made_up_for(normalized.gain, number, normalized.statistic, normalized.dtype)
+    return normalized.times(number, node).with_gain(gain)
 
 
 def _made_up_for(gain: float, number: float, statistic: Statistic, dtype: spec.DType) -> float:

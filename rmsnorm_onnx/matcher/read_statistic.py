@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -161,51 +162,59 @@ def _is_squared_mean(context: Context, value: ir.Value) -> bool:
 
 
 def bound(context: Context, node: ir.Node) -> Meaning | None:
-    """Max or Clip with a constant: the floor."""
-    statistic = context.meaning(node.inputs[0])
-    others = list(node.inputs[1:])
-    if node.op_type == "Max" and not isinstance(statistic, Statistic) and len(node.inputs) == 2:
-        statistic, others = context.meaning(node.inputs[1]), [node.inputs[0]]
-    if not isinstance(statistic, Statistic):
+    """Clip, Max, Min or Relu: a lower bound of the root is the floor; an upper bound of its inverse says the same."""
+    operands = node.inputs[:1] if node.op_type == "Clip" else node.inputs
+    found = ((value, m) for value in operands if isinstance(m := context.meaning(value), Statistic))
+    value, statistic = next(found, (None, None))
+    if statistic is None:
         return None
-    if node.op_type == "Clip" and not _is_unbounded(context, node):
+    least, most = _interval(context, node, value)
+    if statistic.inverted:
+        least, most = _inverse(most), _inverse(least)
+    if not most >= _LARGEST:
         return statistic.flawed(spec.Why.NOT_A_MEAN, node, "the mean has an upper bound").computed_by(node)
-    if node.op_type == "Clip" and "min" in node.attributes:
-        limits: list[float | None] = [node.attributes["min"].as_float()]
-    else:
-        operands = others[:1] if node.op_type == "Clip" else others
-        limits = [context.constants.single(other) for other in operands if other is not None]
-    if None in limits:
+    if math.isnan(least):
         detail = "the lower bound is not one constant"
         return statistic.flawed(spec.Why.EPSILON_NOT_CONSTANT, node, detail).computed_by(node)
-    bounded: Statistic | None = statistic
-    for limit in limits:
-        bounded = bounded.at_least(limit) if bounded is not None and limit is not None else None
-    return bounded.computed_by(node) if bounded is not None else None
+    bounded = (statistic.inverse() if statistic.inverted else statistic).at_least(least)
+    if bounded is None:
+        return None
+    return (bounded.inverse() if statistic.inverted else bounded).computed_by(node)
 
 
-def _is_unbounded(context: Context, node: ir.Node) -> bool:
-    """Whether the largest value that a Clip lets through is the largest of the type."""
-    if "max" in node.attributes:
-        return node.attributes["max"].as_float() >= _LARGEST
-    most = node.inputs[2] if len(node.inputs) > 2 else None
-    limit = context.constants.single(most)
-    return most is None or (limit is not None and limit >= _LARGEST)
+def _interval(context: Context, node: ir.Node, bounded: ir.Value | None) -> tuple[float, float]:
+    """The least and the most that the node lets through; NaN where that is not one constant."""
+    if node.op_type == "Clip":
+        return _limit(context, node, "min", -math.inf), _limit(context, node, "max", math.inf)
+    if node.op_type == "Relu":
+        return 0.0, math.inf
+    numbers = [context.constants.single(other) for other in node.inputs if other is not bounded]
+    known = [number for number in numbers if number is not None]
+    if len(known) < len(numbers):
+        known = [math.nan]
+    return (
+        (max(known, default=-math.inf), math.inf)
+        if node.op_type == "Max"
+        else (-math.inf, min(known, default=math.inf))
+    )
+
+
+def _limit(context: Context, node: ir.Node, name: str, none: float) -> float:
+    """One limit of a Clip, an attribute up to opset 10 and an input after that."""
+    if name in node.attributes:
+        return node.attributes[name].as_float()
+    given = dict(zip(("x", "min", "max"), node.inputs, strict=False)).get(name)
+    number = context.constants.single(given)
+    return none if given is None else math.nan if number is None else number
+
+
+def _inverse(limit: float) -> float:
+    """What bounds 1 / s where ``limit`` bounds s, on the other side."""
+    return 0.0 if limit >= _LARGEST else math.inf if limit <= 0 else 1 / limit
 
 
 #: Of float32, as exporters shorten it.
 _LARGEST = 3.4e38
-
-
-def bound_inverse(context: Context, node: ir.Node) -> Meaning | None:
-    """Min of the inverse root and a constant: the root is bounded from below, as Keras' normalize writes it."""
-    for value, other in (node.inputs, tuple(reversed(node.inputs))) if len(node.inputs) == 2 else ():
-        statistic, limit = context.meaning(value), context.constants.single(other)
-        if not isinstance(statistic, Statistic) or not statistic.inverted or statistic.scale is not None:
-            continue
-        bounded = statistic.inverse().at_least(1 / limit) if limit is not None and limit > 0 else None
-        return bounded.inverse().computed_by(node) if bounded is not None else None
-    return None
 
 
 def root(context: Context, node: ir.Node) -> Meaning | None:
@@ -216,9 +225,10 @@ def root(context: Context, node: ir.Node) -> Meaning | None:
 
 
 def magnitude(context: Context, node: ir.Node) -> Meaning | None:
-    """Abs of a statistic, which is not negative anyway."""
+    """Abs of a statistic."""
     statistic = context.meaning(node.inputs[0])
-    return statistic.computed_by(node) if isinstance(statistic, Statistic) else None
+    same = statistic.magnitude() if isinstance(statistic, Statistic) else None
+    return same.computed_by(node) if same is not None else None
 
 
 def reciprocal(context: Context, node: ir.Node) -> Meaning | None:

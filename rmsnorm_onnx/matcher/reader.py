@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -78,7 +79,7 @@ def _multiply(context: Context, node: ir.Node) -> Meaning | None:
         return squared.computed_by(node) if squared is not None else read_statistic.square(context, node, a)
     for first, second in ((a, b), (b, a)):
         statistic = context.meaning(first)
-        divides = isinstance(statistic, Statistic) and statistic.rooted and statistic.inverted
+        divides = isinstance(statistic, Statistic) and statistic.inverted
         if isinstance(statistic, Statistic) and divides and context.unsigned_origin(second) is statistic.x:
             return read_quotient.quotient(context, node, second, statistic)
     for first, second in ((a, b), (b, a)):
@@ -121,14 +122,16 @@ def _divide(context: Context, node: ir.Node) -> Meaning | None:
         if number is not None:
             return _scaled_statistic(context, node, below.inverse(), a, number)
         itself = context.unsigned_origin(a) is below.x  # x, whatever it means besides
-        if below.rooted and not below.inverted and (itself or not isinstance(above, Statistic)):
+        if not below.inverted and (itself or (below.rooted and not isinstance(above, Statistic))):
             return read_quotient.quotient(context, node, a, below)
         return None
     if isinstance(above, Statistic) and not above.is_mean and read_lengths.counts(context, b, above):
         return above.averaged().computed_by(node)
     number = context.constants.single(b)
-    if number is None or not number > 0:
+    if number is None or not 0 < number < math.inf:
         return None
+    if isinstance(above, Normalized) and above.gain != 1:
+        return read_quotient.make_up(above, 1 / number, node)
     if isinstance(above, Squared):
         return above.times(1 / number).computed_by(node)
     if isinstance(above, Statistic):
@@ -205,7 +208,7 @@ _RULES: Final[dict[str, Rule]] = {
     "LpNormalization": read_nodes.lp_normalization,
     "MatMul": read_products.matmul,
     "Max": read_statistic.bound,
-    "Min": read_statistic.bound_inverse,
+    "Min": read_statistic.bound,
     "Mul": _multiply,
     "Pow": read_statistic.power,
     "QuickGelu": read_quotient.swish,
@@ -215,6 +218,7 @@ _RULES: Final[dict[str, Rule]] = {
     "ReduceSum": read_statistic.reduce,
     "ReduceSumSquare": read_statistic.reduce,
     "ReduceProd": read_lengths.product,
+    "Relu": read_statistic.bound,
     "Reshape": _reshape,
     "Shape": read_lengths.shape,
     "Sigmoid": read_quotient.sigmoid,

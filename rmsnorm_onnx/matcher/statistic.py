@@ -47,7 +47,8 @@ class Statistic:
 
     S is the mean of the squares of x over ``axes``, or their sum if ``is_mean`` is false; the root and
     the inversion are there once ``rooted`` and ``inverted`` are true. ``scale`` is a value that was
-    multiplied into the inverse root; ``misfit`` says what lined it up otherwise than with x's rows.
+    multiplied into the inverse root, of any sign and one per column: no step follows it that takes it for a
+    positive number per row. ``misfit`` says what lined it up otherwise than with x's rows.
     """
 
     x: ir.Value
@@ -68,7 +69,7 @@ class Statistic:
 
     def plus(self, number: float) -> Statistic | None:
         """A constant added: epsilon inside the root, or outside."""
-        if self.inverted:
+        if self.inverted or self.scale is not None:
             return None
         if self.rooted:
             return replace(self, epsilon_outside=self.epsilon_outside + number)
@@ -94,7 +95,7 @@ class Statistic:
 
     def at_least(self, number: float) -> Statistic | None:
         """Bounded from below by a constant: max(mean + epsilon, c) = max(mean, c - epsilon) + epsilon."""
-        if self.inverted or math.isnan(number):
+        if self.inverted or self.scale is not None or math.isnan(number):
             return None
         if self.rooted:
             number -= self.epsilon_outside
@@ -111,7 +112,12 @@ class Statistic:
 
     def square(self) -> Statistic | None:
         """The square of a root."""
-        return replace(self, rooted=False) if self.rooted and self.epsilon_outside == 0 else None
+        plain = self.rooted and self.epsilon_outside == 0 and self.scale is None
+        return replace(self, rooted=False) if plain and self.epsilon >= 0 else None
+
+    def magnitude(self) -> Statistic | None:
+        """The absolute value: the same number, unless a negative epsilon or the scale has made it negative."""
+        return self if self.scale is None and min(self.epsilon, self.epsilon_outside) >= 0 else None
 
     def power(self, exponent: float) -> Statistic | None:
         """Raised to 2, 1/2, -1/2 or -1; None for other powers."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -48,12 +49,14 @@ _OPS: dict[str, Callable[..., Any]] = {
     "Identity": lambda v: v,
     "LpNormalization": lambda v, *, axis, p: v / np.sqrt(np.sum(v * v, axis=axis, keepdims=True)),
     "MatMul": np.matmul,
-    "Min": np.minimum,
+    "Max": np.maximum,
+    "Min": lambda *operands: reduce(np.minimum, operands),
     "Mul": np.multiply,
     "Neg": np.negative,
     "Pow": np.power,
     "RMSNormalization": _onnx_norm,
     "Reciprocal": np.reciprocal,
+    "Relu": lambda v: np.maximum(v, 0),
     "ReduceL2": lambda v, axes: np.sqrt(np.sum(v * v, axis=_axes(axes), keepdims=True)),
     "ReduceMean": lambda v, axes=None, *, keepdims=1: np.mean(
         v, axis=_axes(np.asarray(axes) if axes is not None else None), keepdims=bool(keepdims)
@@ -67,6 +70,7 @@ _OPS: dict[str, Callable[..., Any]] = {
         x + skip + bias, scale, epsilon=epsilon
     ),
     "Slice": _slice,
+    "Sqrt": np.sqrt,
     "Squeeze": lambda v, axes=None: np.squeeze(v, _axes(axes)),
     "Sub": np.subtract,
     "Swish": lambda v: v * _sigmoid(v),
