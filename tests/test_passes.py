@@ -13,7 +13,7 @@ from zoo import CASES, TOLERANCE, Case, evaluate, feeds
 
 from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher.context import Context
-from rmsnorm_onnx.passes import FuseRmsNorm, Outcome, fuse, plan
+from rmsnorm_onnx.passes import FuseRmsNorm, Options, Outcome, fuse, plan
 
 FUSING = [case for case in CASES if case.fuses]
 REFUSED = [case for case in CASES if not case.fuses]
@@ -227,3 +227,31 @@ def test_an_output_keeps_its_texts():
     model = ir.from_proto(proto)
     assert len(fuse(model).fused) == 1
     assert ir.to_proto(model).graph.output[0] == proto.graph.output[0]
+
+
+@pytest.mark.parametrize("target", ["rmsnorm", "onnx", "ort"])
+def test_a_new_name_is_none_that_the_model_has(target):
+    """Of values or nodes, before the norm and behind it."""
+    model = onnx.parser.parse_model(
+        """
+        <ir_version: 8, opset_import: ["" : 18]>
+        g (float[2, 3, 8] x) => (float[2, 3, 8] y) <float two = {2}, float epsilon = {1e-5}, int64[1] axes = {-1}> {
+          unit_scale_value = Tanh(x)
+          squares = Pow(x, two)
+          mean = ReduceMean(squares, axes)
+          shifted = Add(mean, epsilon)
+          root = Sqrt(shifted)
+          unit = Div(x, root)
+          [unit_scale_value_1_Constant] unit_scale_value_1 = Sigmoid(unit_scale_value)
+          y = Add(unit, unit_scale_value_1)
+        }
+        """
+    )
+    result = ir.from_proto(model)
+    assert len(fuse(result, Options(target)).fused) == 1
+    proto = ir.to_proto(result)
+    for names in (
+        [node.name for node in proto.graph.node if node.name],
+        [name for node in proto.graph.node for name in node.output],
+    ):
+        assert len(set(names)) == len(names)

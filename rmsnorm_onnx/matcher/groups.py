@@ -69,4 +69,6 @@ def _group_lengths(context: Context, normalized: Normalized) -> tuple[int, int] 
     if shape is None or len(shape) < 2 or normalized.statistic.axes != (-1,):
         return None
     groups, width = shape[-2:]
-    return (groups, width) if isinstance(groups, int) and isinstance(width, int) else None
+    if not isinstance(groups, int) or not isinstance(width, int):
+        return None
+    return (groups, width) if groups > 0 and width > 0 else None  # onnxruntime runs a Reshape to -2 and -4

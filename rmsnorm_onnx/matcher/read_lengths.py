@@ -69,6 +69,14 @@ def product(context: Context, node: ir.Node) -> Meaning | None:
     return Lengths(lengths.x, lengths.axes, multiplied=True) if isinstance(lengths, Lengths) else None
 
 
+def together(a: Lengths, b: Lengths) -> Lengths | None:
+    """The product of the lengths of different axes."""
+    are_numbers = all(lengths.multiplied or len(lengths.axes) == 1 for lengths in (a, b))
+    if a.x is not b.x or a.inverted or b.inverted or not are_numbers or set(a.axes) & set(b.axes):
+        return None
+    return Lengths(a.x, (*a.axes, *b.axes), multiplied=True)
+
+
 def is_shape_of(context: Context, value: ir.Value | None, x: ir.Value) -> bool:
     """Whether ``value`` holds all lengths of ``x``, in order."""
     lengths, rank = context.meaning(value), context.facts.rank(x)

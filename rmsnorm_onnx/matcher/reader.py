@@ -84,6 +84,8 @@ def _multiply(context: Context, node: ir.Node) -> Meaning | None:
             return read_quotient.quotient(context, node, second, statistic)
     for first, second in ((a, b), (b, a)):
         meaning, other = context.meaning(first), context.meaning(second)
+        if isinstance(meaning, Lengths) and isinstance(other, Lengths):
+            return read_lengths.together(meaning, other)
         if isinstance(meaning, Sigmoid) and not isinstance(meaning, Silu) and context.origin(second) is meaning.z:
             return Silu(meaning.z, meaning.argument, meaning.dtype, (*meaning.nodes, node))
         number = context.constants.single(second)
@@ -93,7 +95,8 @@ def _multiply(context: Context, node: ir.Node) -> Meaning | None:
             if number is not None:
                 return _scaled_statistic(context, node, meaning, second, number)
             if not meaning.is_mean and read_lengths.counts(context, second, meaning, inverted=True):
-                return meaning.averaged().computed_by(node)
+                averaged = meaning.averaged()
+                return averaged.computed_by(node) if averaged is not None else None
             if meaning.rooted and meaning.inverted and not isinstance(other, Statistic):
                 return read_quotient.quotient(context, node, second, meaning)
         if isinstance(meaning, Normalized) and (not isinstance(other, Normalized) or other.parent is None):
@@ -125,9 +128,10 @@ def _divide(context: Context, node: ir.Node) -> Meaning | None:
         if not below.inverted and (itself or (below.rooted and not isinstance(above, Statistic))):
             return read_quotient.quotient(context, node, a, below)
         return None
-    if isinstance(above, Statistic) and not above.is_mean and read_lengths.counts(context, b, above):
-        return above.averaged().computed_by(node)
     number = context.constants.single(b)
+    if number is None and isinstance(above, Statistic) and not above.is_mean:
+        averaged = above.averaged() if read_lengths.counts(context, b, above) else None
+        return averaged.computed_by(node) if averaged is not None else None
     if number is None or not 0 < number < math.inf:
         return None
     if isinstance(above, Normalized) and above.gain != 1:

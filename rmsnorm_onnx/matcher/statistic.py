@@ -75,9 +75,10 @@ class Statistic:
             return replace(self, epsilon_outside=self.epsilon_outside + number)
         return replace(self, epsilon=self.epsilon + number)
 
-    def averaged(self) -> Statistic:
-        """A sum divided by the number of its elements."""
-        return replace(self, is_mean=True)
+    def averaged(self) -> Statistic | None:
+        """A sum over the number of its elements, which is not known: what was added first would be divided, too."""
+        plain = not self.rooted and not self.inverted and self.epsilon == self.floor == 0
+        return replace(self, is_mean=True) if plain else None
 
     def times(self, number: float) -> Statistic | None:
         """Multiplied by a positive constant."""

@@ -12,6 +12,7 @@ from rmsnorm_onnx import spec
 from rmsnorm_onnx.matcher import Match
 from rmsnorm_onnx.matcher.facts import element_type
 from rmsnorm_onnx.matcher.match import Biased, Operand
+from rmsnorm_onnx.passes.names import Names
 from rmsnorm_onnx.passes.target import Emission
 
 METADATA: Final = f"{spec.DOMAIN}."
@@ -19,18 +20,19 @@ WRITTEN_BY: Final = f"{METADATA}pass"
 Current = Callable[[ir.Value], ir.Value]
 
 
-def emit(emission: Emission, current: Current) -> tuple[ir.Node, dict[ir.Value, ir.Value]]:
+def emit(emission: Emission, current: Current, names: Names) -> tuple[ir.Node, dict[ir.Value, ir.Value]]:
     """Insert the new nodes of a match into its graph and let all consumers read them.
 
     Args:
         emission: what to emit; the match's old nodes stay, without consumers, for the sweep.
         current: gives the value that stands for one of the match's values after earlier matches.
+        names: of the model.
 
     Returns:
         The operator's node, and the values that were replaced, each with the value that replaces it.
     """
     match, operator = emission.match, emission.operator
-    tape = _Tape(match)
+    tape = _Tape(match, names)
     given = (1.0 if operand is None else operand for operand in match.inputs)
     inputs = [tape.full(o, emission.ones_shape) if isinstance(o, float) else tape.operand(o, current) for o in given]
     total = None
@@ -45,7 +47,7 @@ def emit(emission: Emission, current: Current) -> tuple[ir.Node, dict[ir.Value, 
     old = match.output.producer()
     assert old is not None
     node = operator.node(match, inputs)
-    node.name = old.name or f"{operator.op_type}_{match.output.name}"
+    node.name = old.name or names.fresh(f"{operator.op_type}_{match.output.name}")
     node.metadata_props.update(
         {
             WRITTEN_BY: "FuseRmsNorm",
@@ -56,7 +58,7 @@ def emit(emission: Emission, current: Current) -> tuple[ir.Node, dict[ir.Value, 
     tape.nodes.append(node)
     output = node.outputs[0]
     if match.narrow_y is not None:
-        output.name = f"{match.output.name}_{match.dtype.name.lower()}"
+        output.name = names.fresh(f"{match.output.name}_{match.dtype.name.lower()}")
         output.type = ir.TensorType(ir.DataType(int(match.dtype)))
         # Groups are put back into one axis afterwards.
         output.shape = match.output.shape if match.flatten is None else None
@@ -86,8 +88,10 @@ def node_name(node: ir.Node) -> str:
 class _Tape:
     """New nodes in order, with the helper nodes that a match may need before and after the operator."""
 
-    def __init__(self, match: Match) -> None:
+    def __init__(self, match: Match, names: Names) -> None:
         self._match = match
+        self._names = names
+        self._read: dict[Operand, ir.Value] = {}
         self.nodes: list[ir.Node] = []
 
     def full(self, number: float, shape: tuple[int, ...]) -> ir.Value:
@@ -101,7 +105,12 @@ class _Tape:
         return self._append("Add", [a, b], [], suffix, ir.DataType(int(self._match.dtype)), a.shape)
 
     def operand(self, operand: Operand, current: Current) -> ir.Value:
-        """A value as the operator reads it."""
+        """A value as the operator reads it, the same for two inputs that are one."""
+        if operand not in self._read:
+            self._read[operand] = self._prepared(operand, current)
+        return self._read[operand]
+
+    def _prepared(self, operand: Operand, current: Current) -> ir.Value:
         if isinstance(operand, ir.Value):
             return current(operand)
         if isinstance(operand, Biased):
@@ -121,7 +130,7 @@ class _Tape:
         shape = reshape.inputs[1]
         assert shape is not None
         if not value.name:
-            value.name = f"{self._match.output.name}_groups"
+            value.name = self._names.fresh(f"{self._match.output.name}_groups")
         dtype = value.dtype or ir.DataType(int(self._match.dtype))
         attributes = list(reshape.attributes.values())
         return self._append("Reshape", [value, current(shape)], attributes, "flat", dtype, None)
@@ -147,8 +156,8 @@ class _Tape:
         dtype: ir.DataType | None,
         shape: ir.Shape | None,
     ) -> ir.Value:
-        name = f"{self._match.output.name}_{suffix}"
-        node = ir.Node("", op_type, inputs, attributes, name=f"{name}_{op_type}")
+        name = self._names.fresh(f"{self._match.output.name}_{suffix}")
+        node = ir.Node("", op_type, inputs, attributes, name=self._names.fresh(f"{name}_{op_type}"))
         node.outputs[0].name = name
         if dtype is not None:  # a shape without a type cannot be written
             node.outputs[0].type, node.outputs[0].shape = ir.TensorType(dtype), shape

@@ -22,6 +22,7 @@ from rmsnorm_onnx.passes.bodies import (
 )
 from rmsnorm_onnx.passes.emit import emit, node_name
 from rmsnorm_onnx.passes.explain import explain
+from rmsnorm_onnx.passes.names import Names
 from rmsnorm_onnx.passes.opset import raise_opset
 from rmsnorm_onnx.passes.sweep import sweep
 from rmsnorm_onnx.passes.target import TARGETS, Decision, Emission, Target, decide
@@ -145,6 +146,7 @@ def _by_name(near_misses: Iterable[NearMiss]) -> tuple[LeftAlone, ...]:
 def _apply(model: ir.Model, decision: Decision, fused: dict[ir.Node, Fused]) -> None:
     """Carry a decision out; ``fused`` gets a record per new node, and loses those of nodes that it takes in."""
     replaced: dict[ir.Value, ir.Value] = {}
+    taken = Names(model)
 
     def current(value: ir.Value) -> ir.Value:
         while value in replaced:
@@ -157,7 +159,7 @@ def _apply(model: ir.Model, decision: Decision, fused: dict[ir.Node, Fused]) -> 
         output = match.output.name or ""
         # A later round may take in nodes of an earlier one.
         names = [fused[old].replaced if old in fused else (node_name(old),) for old in match.nodes]
-        node, fresh = emit(emission, current)
+        node, fresh = emit(emission, current, taken)
         replaced |= fresh
         emitted.append((match, node))
         fused[node] = Fused(node.op_type, node_name(node), output, match.pattern, tuple(chain.from_iterable(names)))

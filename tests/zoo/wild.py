@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from rmsnorm_onnx.spec import RMS, DType, Why
+from onnx import TensorProto
+
+from rmsnorm_onnx.spec import PRE_GATED, RMS, DType, Why
 
 from .case import Case, Program, case
 from .converted import axes_of, finish, length_of
-from .structures import PLAIN, X
+from .gates import silu
+from .structures import BARE, PLAIN, X
 from .tape import Tape, Value
 
 D = X[-1]
@@ -90,6 +93,67 @@ def no_root(g: Tape) -> None:
     _scaled(g, g.op("Sqrt", g.op("Abs", quotient)))
 
 
+# n read from Shape, where the model does not state it
+
+FREE = ("B", "S", "D")
+
+
+def _lengths(g: Tape, x: Value, *axes: int) -> Value:
+    """The product of the lengths of these axes."""
+    lengths = [g.op("Gather", g.op("Shape", x), g.constant(axis, TensorProto.INT64), axis=0) for axis in axes]
+    product = lengths[0]
+    for length in lengths[1:]:
+        product = g.op("Mul", product, length)
+    return g.cast(product, DType.FLOAT)
+
+
+def _total(g: Tape, x: Value, *axes: int) -> Value:
+    return g.op("ReduceSum", g.op("Mul", x, x), axes_of(g, *axes), keepdims=1)
+
+
+def sum_over_two_lengths(g: Tape) -> None:
+    x = g.input("x", FREE)
+    mean = g.op("Div", _total(g, x, -2, -1), _lengths(g, x, 1, 2))
+    finish(g, x, mean, BARE, FREE)
+
+
+def sum_over_another_length_twice(g: Tape) -> None:
+    x = g.input("x", FREE)
+    mean = g.op("Div", _total(g, x, -2, -1), _lengths(g, x, 2, 2))
+    finish(g, x, mean, BARE, FREE)
+
+
+def epsilon_over_the_length_too(g: Tape) -> None:
+    """As ``(x.pow(2).sum(-1) + eps) / n``: n is not known, and so epsilon / n is not."""
+    x = g.input("x", FREE)
+    mean = g.op("Div", g.op("Add", _total(g, x, -1), g.constant(0.5)), _lengths(g, x, 2))
+    finish(g, x, mean, BARE, FREE)
+
+
+def root_over_the_length(g: Tape) -> None:
+    """The 2-norm over n, not over its root."""
+    x = g.input("x", FREE)
+    g.output(g.op("Div", x, g.op("Div", g.op("ReduceL2", x, axes_of(g, -1)), _lengths(g, x, 2))), "y")
+
+
+def inverse_over_the_length(g: Tape) -> None:
+    """1 / sum, over n."""
+    x = g.input("x", FREE)
+    inverse = g.op("Div", g.op("Reciprocal", _total(g, x, -1)), _lengths(g, x, 2))
+    g.output(g.op("Mul", x, g.op("Sqrt", inverse)), "y")
+
+
+# groups
+
+
+def groups_gated_by_themselves(g: Tape) -> None:
+    """X * silu(x), in groups: one Reshape serves both inputs."""
+    x = g.input("x", ("B", "S", 12))
+    rows = g.op("Reshape", g.op("Mul", x, silu(g, x)), g.constant([0, 0, 3, 4], TensorProto.INT64))
+    flat = g.op("Reshape", g.norm(rows, BARE), g.constant([0, 0, 12], TensorProto.INT64))
+    g.output(g.op("Mul", flat, g.weight("scale", (12,))), "y")
+
+
 # a scale of both signs in the inverse root, and a step that takes the product for a positive number
 
 
@@ -155,11 +219,18 @@ _FUSED: dict[Program, str] = {
     unit_length_over_its_share: "unit length over 1 / sqrt(n)",
     rows_contracted_behind_dots: "Einsum with an ellipsis",
     columns_contracted_behind_dots: "Einsum with an ellipsis, over another axis",
+    sum_over_two_lengths: "a sum over the product of two unknown lengths",
+    groups_gated_by_themselves: "x * silu(x) in groups",
 }
+_OPS = {groups_gated_by_themselves: PRE_GATED.name}
 _LEFT_ALONE: dict[Program, tuple[Why, str]] = {
     inverse_root_clipped_from_below: (Why.NOT_A_MEAN, "the inverse root has a lower bound"),
     mean_bounded_from_above: (Why.NOT_A_MEAN, "Min of the mean and a constant"),
     unit_length_over_a_root: (Why.NOT_A_MEAN, "unit length over sqrt(n)"),
+    sum_over_another_length_twice: (Why.NOT_A_MEAN, "a sum over two axes, over the square of one's length"),
+    epsilon_over_the_length_too: (Why.NOT_A_MEAN, "epsilon is added to the sum, before an unknown n divides"),
+    root_over_the_length: (Why.NOT_A_MEAN, "the 2-norm over an unknown n"),
+    inverse_over_the_length: (Why.NOT_A_MEAN, "1 / sum, over an unknown n"),
     no_root: (Why.EXPONENT, "x over the mean square itself"),
     negative_before_abs: (Why.NOT_A_MEAN, "a negative number is added to the mean, then Abs"),
 }
@@ -171,7 +242,7 @@ _STEPS = {
 }
 
 WILD: tuple[Case, ...] = (
-    *(case(p, shows, fuses={RMS.name: 1}) for p, shows in _FUSED.items()),
+    *(case(p, shows, fuses={_OPS.get(p, RMS.name): 1}) for p, shows in _FUSED.items()),
     *(
         Case(f"difference-{shows.replace(' ', '-')}", partial(_layer_norm, d), shows, fuses={RMS.name: 1})
         for shows, d in _NOT_CENTERED.items()
