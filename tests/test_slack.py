@@ -157,3 +157,23 @@ def test_a_branch_may_be_a_constant_alone():
 def test_a_model_may_have_no_node():
     model = parse("i (bfloat16[3] x, bfloat16[3] unread) => (bfloat16[3] x) { }")
     assert verify(model, model, library=False, threads=1).ok
+
+
+def mean_by_product(column):
+    """RMS norm whose mean is the product of the squares with a column."""
+    text = f"""u (float[3, {WIDTH}] x) => (float[3, {WIDTH}] y) {{
+        squares = Mul (x, x)
+        mean = MatMul (squares, column)
+        root = Sqrt (mean)
+        y = Div (x, root) }}"""
+    return parse(text, column=column.reshape(WIDTH, 1))
+
+
+@pytest.mark.parametrize(("change", "ok"), [(1.0, True), (1 + 2.0**-19, False)])
+def test_a_column_of_rounded_shares_of_one_stands_for_the_mean(change, ok):
+    share = np.float32(1 / WIDTH)
+    fused = rmsnorm_onnx.optimize(mean_by_product(np.full(WIDTH, share)))
+    assert len(fused.fused) == 1
+    original = mean_by_product(np.full(WIDTH, share * np.float32(change)))
+    (output,) = verify(original, fused.model, library=False, threads=1).outputs
+    assert (output.verdict in (Verdict.IDENTICAL, Verdict.WITHIN_BOUND)) is ok

@@ -36,6 +36,8 @@ _FEWEST_RUNS: Final = 8
 _FLOAT_ROUNDOFF: Final = 2.0**-24
 _HALVES: Final = frozenset({ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 _SINGLES: Final = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE})
+#: More elements than a column of 1 / n has where the matcher reads it; keeps weights unread.
+_SMALL: Final = 1024
 #: What a mean of n, or the length of n numbers, is multiplied by.
 _POWERS: Final = (1.0, -1.0, 0.5, -0.5)
 
@@ -121,12 +123,13 @@ def _shift(value: ir.Value, lengths: frozenset[int]) -> _Shift | None:
     if FACTORS_OF in value.meta:
         return _shift_of_product(value, lengths)
     tensor: Any = const_tensor(value)
-    if tensor is None or math.prod(tensor.shape.numpy()) != 1:
+    number = _number(tensor)
+    if number is None or not math.isfinite(number) or number == 0:
         return None
-    number = float(tensor.numpy().reshape(()))
-    if not math.isfinite(number) or number == 0:
-        return None
-    distance = (_meant(number, lengths) or number) / number - 1
+    meant = _meant(number, lengths)
+    if meant is None and math.prod(tensor.shape.numpy()) != 1:
+        return None  # weights that happen to be equal
+    distance = (meant or number) / number - 1
     if abs(distance) > 2 * _FLOAT_ROUNDOFF:
         # A draw that shifts the other way counts too. Constants enter as powers p, |p| <= 2, and (1 - x)^p - 1 is
         # up to |p - 1| x smaller than (1 + x)^p - 1: second order, but there is nothing else to cover it.
@@ -135,6 +138,14 @@ def _shift(value: ir.Value, lengths: frozenset[int]) -> _Shift | None:
     bits = -math.log2(roundoff)
     is_short = (math.frexp(number)[0] * 2.0 ** (bits // 2)).is_integer()
     return None if dtype in _HALVES or is_short else _Shift(np.asarray(roundoff), is_known=False)
+
+
+def _number(tensor: Any) -> float | None:
+    """The number that every element is: a column of 1 / n sums as ReduceMean does."""
+    if tensor is None or not 0 < math.prod(tensor.shape.numpy()) <= _SMALL:
+        return None
+    numbers = np.unique(tensor.numpy().astype(np.float64))
+    return float(numbers[0]) if len(numbers) == 1 else None
 
 
 def _shift_of_product(value: ir.Value, lengths: frozenset[int]) -> _Shift | None:
