@@ -177,3 +177,29 @@ def test_a_column_of_rounded_shares_of_one_stands_for_the_mean(change, ok):
     original = mean_by_product(np.full(WIDTH, share * np.float32(change)))
     (output,) = verify(original, fused.model, library=False, threads=1).outputs
     assert (output.verdict in (Verdict.IDENTICAL, Verdict.WITHIN_BOUND)) is ok
+
+
+def norm_of_weights(kind, epsilon, weights):
+    """A product with the RMS norm of weights, which a runtime computes before anything runs."""
+    text = f"""u ({kind}[3, {WIDTH}] x) => ({kind}[3, 4] y) {{
+        squares = Mul (weights, weights)
+        axes = Constant <value = int64[1] {{-1}}> ()
+        mean = ReduceMean (squares, axes)
+        shifted = Add (mean, epsilon)
+        root = Sqrt (shifted)
+        rows = Div (weights, root)
+        columns = Transpose (rows)
+        y = MatMul (x, columns) }}"""
+    return parse(text, weights=weights, epsilon=np.asarray(epsilon, weights.dtype))
+
+
+@pytest.mark.parametrize("kind", ["float", "float16"])
+def test_a_norm_of_weights_is_judged_by_its_roundings(kind):
+    weights = np.random.default_rng(0).standard_normal((4, WIDTH)).astype(TYPES[kind])
+    fused = rmsnorm_onnx.optimize(norm_of_weights(kind, 1e-3, weights))
+    assert len(fused.fused) == 1
+    verdicts = [
+        verify(norm_of_weights(kind, epsilon, weights), fused.model, library=False, threads=1).outputs[0].verdict
+        for epsilon in (1e-3, 5e-2)
+    ]
+    assert [verdict in (Verdict.IDENTICAL, Verdict.WITHIN_BOUND) for verdict in verdicts] == [True, False]

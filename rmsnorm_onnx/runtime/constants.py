@@ -15,10 +15,13 @@ import onnx
 import onnx_ir as ir
 
 from rmsnorm_onnx.runtime.islands import substitute
-from rmsnorm_onnx.runtime.types import CONTROL_FLOW, nodes_of, set_type
+from rmsnorm_onnx.runtime.types import CONTROL_FLOW, FLOATS, nodes_of, set_type
 
 #: Key under which ``fold_constants`` leaves (operator, left, right) of a folded product or quotient in a value's meta.
 FACTORS_OF: Final = "rmsnorm_onnx.factors_of"
+#: Begin a norm. One of weights, which a runtime computes once, rounds elsewhere as one node than as many: its
+#: roundings must be sampled, not taken for what was meant.
+_SUMS: Final = frozenset({"ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare"})
 _RANDOM: Final = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial", "Dropout"}
 )
@@ -50,7 +53,13 @@ def fold_constants(model: ir.Model) -> None:
 def _is_foldable(node: ir.Node, known: dict[ir.Value, Any], tensors: dict[ir.Value, Any]) -> bool:
     if node.domain or node.op_type in CONTROL_FLOW or node.op_type in _RANDOM:
         return False
-    return all(value is None or value in known or value in tensors for value in node.inputs)
+    if not all(value is None or value in known or value in tensors for value in node.inputs):
+        return False
+    return not any(_sums_floats(reader) for reader in (node, *(user for user, _ in node.outputs[0].uses())))
+
+
+def _sums_floats(node: ir.Node) -> bool:
+    return node.op_type in _SUMS and not node.domain and node.outputs[0].dtype in FLOATS
 
 
 def _array(value: ir.Value, known: dict[ir.Value, Any], tensors: dict[ir.Value, Any]) -> Any:
