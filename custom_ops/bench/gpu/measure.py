@@ -21,10 +21,11 @@ _AHEAD: Final = 200
 
 @dataclass(frozen=True)
 class Graph:
-    """Launches of one contestant, captured."""
+    """Launches of one contestant, captured; it is held because its memory is in them."""
 
     graph: Any
     launches: int
+    contestant: Contestant
 
     def us(self) -> float:
         """Microseconds of one launch. A replay before it keeps the device busy until the clock starts."""
@@ -56,7 +57,7 @@ def capture(contestant: Contestant, sets: int, each_us: float) -> Graph:
     with torch.cuda.graph(graph):
         for launch in range(count):
             kept.append(contestant.launch(launch % sets))
-    return Graph(graph, count)
+    return Graph(graph, count, contestant)
 
 
 def interleave(graphs: Sequence[Graph], rounds: int) -> list[list[float]]:
