@@ -14,8 +14,8 @@ from rmsnorm_onnx.spec import DType
 BYTES = {DType.FLOAT: 4, DType.FLOAT16: 2, DType.DOUBLE: 8, DType.BFLOAT16: 2}
 
 
-def plan(shape, dtype=DType.BFLOAT16, device="sm_90", form="plain", stash=None, axes=(-1,), **changes):
-    """The plan's words and numbers; addresses are made up, because nobody reads there."""
+def described(shape, dtype=DType.BFLOAT16, form="plain", stash=None, axes=(-1,), **changes):
+    """A problem whose addresses are made up, because nobody reads there."""
     scale_shape = changes.pop("scale_shape", shape[-1:])
     stash = stash or (DType.DOUBLE if dtype == DType.DOUBLE else DType.FLOAT)
     fields = {
@@ -31,7 +31,7 @@ def plan(shape, dtype=DType.BFLOAT16, device="sm_90", form="plain", stash=None, 
         "y": 4 << 40,
         "sum": 5 << 40 if form == "skip" else None,
     }
-    problem = abi.TestProblem(
+    return abi.TestProblem(
         **{**fields, **changes},
         shape=abi.int64s(shape),
         axes=abi.int64s(axes),
@@ -40,7 +40,11 @@ def plan(shape, dtype=DType.BFLOAT16, device="sm_90", form="plain", stash=None, 
         axis_count=len(axes),
         scale_rank=len(scale_shape),
     )
-    text = cuda_abi.emulated().plan(device, problem)
+
+
+def plan(shape, dtype=DType.BFLOAT16, device="sm_90", form="plain", stash=None, axes=(-1,), **changes):
+    """The plan's words and numbers."""
+    text = cuda_abi.emulated().plan(device, described(shape, dtype, form, stash, axes, **changes))
     found = {name: int(number) for name, number in re.findall(r"([a-z]+) (\d+)", text)}
     flags = {flag: f" {flag}" in text for flag in ("streaming", "shifted", "spread")}
     return {**found, **flags, "path": text.split()[0], "text": text}

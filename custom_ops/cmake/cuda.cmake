@@ -22,7 +22,8 @@ if(EXISTS ${cuda_root}/lib/libcudart_static.a AND NOT EXISTS ${cuda_root}/lib64)
   set(CMAKE_CUDA_FLAGS_INIT -L${cuda_root}/lib)
 endif()
 
-# Code for every one that this nvcc knows, and PTX of the last for what comes after it.
+# Code for every one that this nvcc knows, PTX of the first for those between, as 87 and 110 are, and
+# PTX of the last for what comes after it.
 if(NOT CMAKE_CUDA_ARCHITECTURES)
   execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --list-gpu-arch OUTPUT_VARIABLE known)
   foreach(arch 75 80 86 89 90 100 103 120)
@@ -30,9 +31,7 @@ if(NOT CMAKE_CUDA_ARCHITECTURES)
       list(APPEND CMAKE_CUDA_ARCHITECTURES ${arch}-real)
     endif()
   endforeach()
-  list(POP_BACK CMAKE_CUDA_ARCHITECTURES last)
-  string(REPLACE "-real" "" last "${last}")
-  list(APPEND CMAKE_CUDA_ARCHITECTURES ${last})
+  list(TRANSFORM CMAKE_CUDA_ARCHITECTURES REPLACE "-real" "" AT 0 -1)
 endif()
 
 set(CMAKE_CUDA_STANDARD 17)

@@ -6,3 +6,12 @@ target_link_options(rmsnorm_cuda_test PRIVATE
   -static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL
   -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/tests/exports.map -Wl,-z,defs)
 set_target_properties(rmsnorm_cuda_test PROPERTIES LINKER_LANGUAGE CXX)
+
+# Their launches as nvcc compiled them, on a runtime that writes them down: tests/test_cuda_launch.py.
+add_library(rmsnorm_cuda_recorded SHARED tests/cuda_device_abi.cc tests/cuda_recorder.cc src/layout.cc
+  $<TARGET_OBJECTS:cuda>)
+target_include_directories(rmsnorm_cuda_recorded PRIVATE src tests)
+target_include_directories(rmsnorm_cuda_recorded SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+target_link_options(rmsnorm_cuda_recorded PRIVATE
+  -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/tests/exports.map -Wl,-z,defs)
+set_target_properties(rmsnorm_cuda_recorded PROPERTIES LINKER_LANGUAGE CXX CUDA_RUNTIME_LIBRARY None)

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -9,8 +10,12 @@
 namespace rmsnorm::cuda {
 namespace {
 
+// Every kernel is compiled for what this one is.
+__global__ void any_kernel() {}
+
 std::string read_device(int index, Device* device) {
   int major = 0, minor = 0, l2 = 0;
+  cudaFuncAttributes code = {};
   const auto read = [&](int* to, cudaDeviceAttr attribute) {
     return cudaDeviceGetAttribute(to, attribute, index);
   };
@@ -19,18 +24,18 @@ std::string read_device(int index, Device* device) {
         read(&minor, cudaDevAttrComputeCapabilityMinor),
         read(&device->processors, cudaDevAttrMultiProcessorCount),
         read(&device->shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin),
-        read(&l2, cudaDevAttrL2CacheSize)}) {
+        read(&l2, cudaDevAttrL2CacheSize), cudaFuncGetAttributes(&code, any_kernel)}) {
     if (error != cudaSuccess) return said(error);
   }
-  device->arch = 10 * major + minor;
+  device->arch = std::min(10 * major + minor, code.ptxVersion);
   device->l2_bytes = l2;
   return "";
 }
 
-// The facts of the current device, asked for once.
+// The facts of the current device, asked for once. Never freed: threads may outlive main().
 std::string current_device(int* index, Device* device) {
   static std::mutex mutex;
-  static std::vector<std::unique_ptr<Device>> known;
+  static auto& known = *new std::vector<std::unique_ptr<Device>>;
   if (const cudaError_t error = cudaGetDevice(index); error != cudaSuccess) return said(error);
   const std::lock_guard<std::mutex> lock(mutex);
   if (known.size() <= size_t(*index)) known.resize(size_t(*index) + 1);
@@ -92,7 +97,7 @@ std::string launch(const Problem& problem, Element scale_type, void* stream) {
   error = start({problem, scale_type, planned, device, stream});
   if (error.empty()) return "";
   return "cannot start the " + to_text(problem, scale_type) + " (" + to_text(planned) +
-         ") on CUDA device " + std::to_string(index) + " of architecture sm_" +
+         ") on CUDA device " + std::to_string(index) + " with code for sm_" +
          std::to_string(device.arch) + ": " + error;
 }
 
@@ -111,9 +116,10 @@ std::string describe() {
     return std::string(", \"") + name + "\": " + std::to_string(value);
   };
   return std::string("{\"device\": \"") + properties.name + "\"" + number("index", index) +
-         number("arch", device.arch) + number("processors", device.processors) +
-         number("shared_bytes", device.shared_bytes) + number("l2_bytes", device.l2_bytes) +
-         number("runtime", runtime) + number("driver", driver) + "}";
+         number("arch", 10 * properties.major + properties.minor) + number("code", device.arch) +
+         number("processors", device.processors) + number("shared_bytes", device.shared_bytes) +
+         number("l2_bytes", device.l2_bytes) + number("runtime", runtime) +
+         number("driver", driver) + "}";
 }
 
 }  // namespace rmsnorm::cuda

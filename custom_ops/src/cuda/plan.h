@@ -10,7 +10,9 @@ namespace rmsnorm::cuda {
 
 // What the plan depends on, read from the driver once per device.
 struct Device {
-  int arch = 0;          // 10 * major + minor of the compute capability: 75 to 121
+  // 10 * major + minor of the compute capability, 75 to 121, or of what the code was compiled for
+  // if that is less: a newer device runs PTX of an older one, which has no clusters.
+  int arch = 0;
   int processors = 0;    // streaming multiprocessors
   int shared_bytes = 0;  // of one block, opted in
   int64_t l2_bytes = 0;
