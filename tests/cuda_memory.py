@@ -23,8 +23,8 @@ class Memory(Protocol):
     def write(self, buffer: Any, content: np.ndarray[Any, Any]) -> None:
         """Replace all bytes."""
 
-    def read(self, buffer: Any) -> np.ndarray[Any, Any]:
-        """All bytes, after whatever was enqueued on any stream."""
+    def read(self, buffer: Any, part: slice) -> np.ndarray[Any, Any]:
+        """Those bytes, after whatever was enqueued on any stream."""
 
     def stream(self) -> tuple[int, Callable[[], None]]:
         """A new stream's handle, and what waits for it."""
@@ -55,9 +55,9 @@ class Torch:
         buffer.copy_(self._torch.from_numpy(content))
         self._torch.cuda.synchronize()
 
-    def read(self, buffer: Any) -> np.ndarray[Any, Any]:
+    def read(self, buffer: Any, part: slice) -> np.ndarray[Any, Any]:
         self._torch.cuda.synchronize()
-        content: np.ndarray[Any, Any] = buffer.cpu().numpy()
+        content: np.ndarray[Any, Any] = buffer[part].cpu().numpy()
         return content
 
     def stream(self) -> tuple[int, Callable[[], None]]:
@@ -101,9 +101,9 @@ class Cupy:
         buffer.set(content)
         self._cupy.cuda.runtime.deviceSynchronize()
 
-    def read(self, buffer: Any) -> np.ndarray[Any, Any]:
+    def read(self, buffer: Any, part: slice) -> np.ndarray[Any, Any]:
         self._cupy.cuda.runtime.deviceSynchronize()
-        content: np.ndarray[Any, Any] = buffer.get()
+        content: np.ndarray[Any, Any] = buffer[part].get()
         return content
 
     def stream(self) -> tuple[int, Callable[[], None]]:

@@ -32,8 +32,8 @@ class Numpy:
     def write(self, buffer, content):
         buffer[:] = content
 
-    def read(self, buffer):
-        return buffer.copy()
+    def read(self, buffer, part):
+        return buffer[part].copy()
 
     def stream(self):
         return 7, lambda: None
@@ -90,3 +90,26 @@ def test_writes_outside_the_outputs_are_found(name, at):
     x = samples((2, 70), DType.FLOAT)
     with pytest.raises(AssertionError, match=rf"1 bytes written outside the outputs, the first {at} bytes"):
         run(Norm("skip"), x, x.copy(), scales(70), cuda_device.Device(Numpy(), write))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_where_outputs_are_not_poisoned_nothing_is_read_that_nobody_wrote(monkeypatch, in_place):
+    blank, seen = [], []
+
+    class Watched(Numpy):
+        def allocate(self, content):
+            buffer = super().allocate(content)
+            blank.extend([buffer.ctypes.data] if isinstance(content, int) else [])
+            return buffer
+
+        def read(self, buffer, part):
+            seen.extend([part] if buffer.ctypes.data in blank else [])
+            return super().read(buffer, part)
+
+    monkeypatch.setattr(cuda_device, "POISONS", False)
+    x = samples((5, 70), DType.FLOAT)
+    norm = Norm("skip", in_place=in_place)
+    got = run(norm, x, x.copy(), scales(70), cuda_device.Device(Watched(), on_cpu))
+    assert all(same_bits(a, b) for a, b in zip(got, run(norm, x, x.copy(), scales(70), abi.native()), strict=True))
+    written = slice(cuda_device.GUARD, cuda_device.GUARD + x.nbytes)
+    assert seen == [written] * (1 if in_place else 2)
