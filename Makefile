@@ -103,6 +103,7 @@ CUDA_TESTS := $(PYTHON) -m pytest --quiet -p no:cacheprovider tests/test_cuda_de
 cuda-test cuda-sanitize cuda-bench: export PYTHONPATH := $(CURDIR):$(PYTHONPATH)
 cuda-test:
 	$(CUDA_TESTS)
+	$(CUDA_TESTS:test_cuda_device.py=test_cuda_sessions.py) -rs
 
 # A few shapes of every kind; cupy's buffers are allocations of their own, and initcheck needs outputs unwritten.
 CUDA_SANITIZERS := memcheck racecheck initcheck synccheck

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 
-import kernels_abi as abi
+import cuda_device
+import cuda_memory
 import numpy as np
-import onnxruntime as ort
 import pytest
+
+if importlib.util.find_spec("onnxruntime") is None:
+    pytest.skip("no onnxruntime", allow_module_level=True)
+
+import onnxruntime as ort
 from norm_models import check, feeds_of, info, model, node, one_norm, run, session, types_of, values
 from onnx import helper, numpy_helper
 
@@ -23,11 +30,21 @@ ops = pytest.mark.parametrize("op", list(spec.OPS))
 
 @pytest.fixture(autouse=True)
 def _cuda(monkeypatch):
+    if not cuda_memory.has_gpu():
+        pytest.skip("no NVIDIA GPU")
     if CUDA not in ort.get_available_providers():
         pytest.skip(f"this onnxruntime {ort.__version__} has no CUDA provider")
-    monkeypatch.setattr(library, "get_library_path", abi.cuda_library_path)
-    if CUDA not in session(one_norm(spec.RMS.name), providers=[CUDA]).get_providers():
-        pytest.skip("onnxruntime finds no CUDA device")
+    monkeypatch.setattr(library, "get_library_path", cuda_device.onnxruntime_library)
+    started()
+
+
+@functools.cache
+def started():
+    """The provider, or the test fails: it falls back to the CPU where it does not find CUDA's own libraries."""
+    if hasattr(ort, "preload_dlls"):  # those of Python packages are not where the loader looks
+        ort.preload_dlls()
+    providers = session(one_norm(spec.RMS.name), providers=[CUDA]).get_providers()
+    assert CUDA in providers, f"there is a GPU, and onnxruntime {ort.__version__} starts only {providers}"
 
 
 def cuda_session(proto, profile=None, **options):

@@ -114,11 +114,19 @@ def needs(package: str, first: str, what: str) -> pytest.MarkDecorator:
 
 def before(package: str, release: str) -> bool:
     """Whether the installed release is an older one."""
-    return _numbers(metadata.version(package)) < _numbers(release)
+    return _numbers(_installed(package)) < _numbers(release)
 
 
 def _reason(package: str, what: str) -> str:
-    return f"{package} {metadata.version(package)} {what}"
+    return f"{package} {_installed(package)} {what}"
+
+
+def _installed(package: str) -> str:
+    """Its version; onnxruntime for GPUs is a package of another name."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return metadata.version(f"{package}-gpu")
 
 
 def _numbers(version: str) -> list[int]:

@@ -102,7 +102,7 @@ def _measure(folder: Path, budget: Budget, pattern: str) -> int:
 
     start = time.monotonic()
     with_sessions = sessions.has_cuda()
-    build = cuda_device.build("rmsnorm_cuda_test", *["rmsnorm_onnx_cuda"] * with_sessions)
+    cuda_device.build("rmsnorm_cuda_test", *["rmsnorm_onnx_cuda"] * with_sessions)
     device: Any = torch.cuda.get_device_properties(0)
     facts = [
         ("device", cuda_device.library().rmsnorm_cuda_describe().decode()),
@@ -140,7 +140,7 @@ def _measure(folder: Path, budget: Budget, pattern: str) -> int:
         facts.append((what, f"{before[reads] / 1e12:.3f} TB/s, at the end {after[reads] / 1e12:.3f}"))
     if with_sessions:
         try:
-            orts += sessions.run(str(build / "cuda" / "librmsnorm_onnx.so"))
+            orts += sessions.run(cuda_device.onnxruntime_library())
         except Exception as error:  # what was measured before is still worth showing
             facts.append(("onnxruntime left out", f"{type(error).__name__}: {str(error)[:300]}"))
     else:
