@@ -177,6 +177,8 @@ def test_bits_do_not_depend_on_how_many_rows_there_are(dtype, form, rows, vector
         ("before", "writes before its shared memory"),
         ("gone", "maps a block that has returned"),
         ("leaving", "returns while others may still read its shared memory"),
+        ("early", "accesses memory before the wait for the kernels before"),
+        ("unwaited", "returns without a wait for the kernels before"),
         ("race", "a value that nobody wrote"),
     ],
 )

@@ -85,6 +85,7 @@ void wait(State state) {
 void live() {
   for (;;) {
     (*body)();
+    if (launch.overlaps && !self().waited) fail("returns without a wait for the kernels before");
     wait(State::kDone);
   }
 }
@@ -210,6 +211,7 @@ void prepare(int index) {
   fiber.shared = shared[size_t(rank)];
   fiber.state = State::kReady;
   fiber.arrived = false;
+  fiber.waited = false;
 }
 
 std::string check(const Launch& l) {
@@ -219,6 +221,7 @@ std::string check(const Launch& l) {
     return std::to_string(l.blocks) + " blocks in clusters of " + std::to_string(l.cluster);
   }
   if (l.cluster > 1 && device.arch < 90) return "a cluster below sm_90";
+  if (l.overlaps && device.arch < 90) return "a kernel before the one before it ends below sm_90";
   if (l.shared_bytes > device.shared_bytes) {
     return std::to_string(l.shared_bytes) + " bytes of shared memory";
   }
@@ -354,14 +357,16 @@ void check_access(const void* pointer, int bytes) {
     fail("accesses " + std::to_string(bytes) + " bytes " + std::to_string(at % uintptr_t(bytes)) +
          " bytes past their alignment");
   }
-  if (allowed.empty()) return;
   const uintptr_t end = at + uintptr_t(bytes);
-  for (const Range& range : allowed) {
-    if (range.begin <= at && end <= range.end) return;
-  }
   for (const char* block : shared) {
     const auto begin = reinterpret_cast<uintptr_t>(block);
     if (begin <= at && end <= begin + uintptr_t(launch.shared_bytes)) return;
+  }
+  if (launch.overlaps && !self().waited)
+    fail("accesses memory before the wait for the kernels before");
+  if (allowed.empty()) return;
+  for (const Range& range : allowed) {
+    if (range.begin <= at && end <= range.end) return;
   }
   fail("accesses " + std::to_string(bytes) + " bytes outside all tensors");
 }

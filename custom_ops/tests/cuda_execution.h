@@ -4,7 +4,9 @@
 // vote. Blocks run one after the other, those of a cluster together. What hardware leaves undefined
 // ends the launch with a text instead: a barrier that some threads never reach, a shuffle with
 // lanes missing or from a lane that takes no part, a vector access that is not aligned, shared
-// memory of a block that is gone. Shared memory starts as NaN and ends at a page nobody may touch.
+// memory of a block that is gone; in a launch that may overlap with the kernel before it, a vector
+// access before the wait for that one, or no such wait. Shared memory starts as NaN and ends at a
+// page nobody may touch.
 //
 // It cannot show what depends on time: two warps race here only where one order of running them
 // (upwards in even blocks, downwards in odd ones) gives another result.
@@ -29,6 +31,7 @@ struct View {
   int lane = 0;
   int cluster_rank = 0, cluster_size = 1;
   char* shared = nullptr;
+  bool waited = false;  // for the kernels before it
 };
 inline View* current = nullptr;
 
@@ -37,6 +40,7 @@ struct Launch {
   int threads = 32;
   int shared_bytes = 0;
   int cluster = 1;
+  bool overlaps = false;
 };
 
 // Runs the kernel in every thread. Empty, or what went wrong where.

@@ -40,7 +40,7 @@ V* remote(V* local, int rank) {
   return static_cast<V*>(cuda_host::of_cluster(local, rank));
 }
 
-inline void wait_for_kernels_before() {}
+inline void wait_for_kernels_before() { cuda_host::current->waited = true; }
 inline void allow_kernels_after() {}
 
 inline Words load16(const void* from) { return cuda_host::load<Words>(from); }
@@ -118,7 +118,8 @@ inline float to_float(BFloat16 v) { return float_of(uint32_t(v.bits) << 16); }
 template <class Shape, class... Parameters, class... Arguments>
 std::string enqueue(void (*kernel)(Parameters...), const Shape& shape, void*,
                     const Arguments&... arguments) {
-  const cuda_host::Launch launch{shape.blocks, shape.threads, shape.shared_bytes, shape.cluster};
+  const cuda_host::Launch launch{shape.blocks, shape.threads, shape.shared_bytes, shape.cluster,
+                                 shape.overlaps};
   return cuda_host::run(launch,
                         [&] { kernel(static_cast<std::decay_t<Parameters>>(arguments)...); });
 }

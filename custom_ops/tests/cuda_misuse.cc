@@ -32,6 +32,11 @@ RMSNORM_KERNEL(64) leaving(float*) {
   remote(shared(), 1 - cluster_rank());
   sync();
 }
+RMSNORM_KERNEL(64) early(float* y) {
+  store16(y, Words{}, false);
+  wait_for_kernels_before();
+}
+RMSNORM_KERNEL(64) unwaited(float*) { allow_kernels_after(); }
 // A barrier is missing between what threads write and what they read.
 RMSNORM_KERNEL(64) race(float* y) {
   float* const value = reinterpret_cast<float*>(shared());
@@ -41,8 +46,8 @@ RMSNORM_KERNEL(64) race(float* y) {
 
 std::string run(const char* name, float* y) {
   const std::string asked = name;
-  const auto launch = [&](auto kernel, int cluster) {
-    return enqueue(kernel, Shape{2, 64, 256, cluster}, nullptr, y);
+  const auto launch = [&](auto kernel, int cluster, bool overlaps = false) {
+    return enqueue(kernel, Shape{2, 64, 256, cluster, overlaps}, nullptr, y);
   };
   if (asked == "barrier") return launch(barrier, 1);
   if (asked == "lanes") return launch(lanes, 1);
@@ -53,6 +58,8 @@ std::string run(const char* name, float* y) {
   if (asked == "before") return launch(before, 1);
   if (asked == "gone") return launch(gone, 2);
   if (asked == "leaving") return launch(leaving, 2);
+  if (asked == "early") return launch(early, 1, true);
+  if (asked == "unwaited") return launch(unwaited, 1, true);
   if (asked == "race") return launch(race, 1);
   return launch(right, 2);
 }
