@@ -11,8 +11,10 @@ import threading
 import cuda_abi
 import kernels_abi as abi
 import pytest
+from fake_onnxruntime import FakeOnnxRuntime
 from test_cuda_plan import described
 
+from rmsnorm_onnx import spec
 from rmsnorm_onnx.spec import DType
 
 #: Index, compute capability and what the code was compiled for; facts of a device are read once.
@@ -26,6 +28,7 @@ NAMES = {
     DType.DOUBLE: "double",
 }
 STREAM = 0x7000
+LIBRARY = abi.BUILD / "librmsnorm_cuda_recorded.so"
 fresh = itertools.count(10)
 
 
@@ -34,10 +37,10 @@ def recorded():
     """The library of custom_ops/tests/cuda_recorder.cc."""
     if not abi.CUDA_LIBRARY.exists():
         pytest.skip("no CUDA kernels: make cuda builds them")
-    path = abi.build("rmsnorm_cuda_recorded") / "librmsnorm_cuda_recorded.so"
-    if not path.exists():
+    abi.build("rmsnorm_cuda_recorded")
+    if not LIBRARY.exists():
         pytest.skip("RMSNORM_BUILD names a build without it")
-    library = ctypes.CDLL(str(path))
+    library = ctypes.CDLL(str(LIBRARY))
     for name in ("rmsnorm_cuda_run", "rmsnorm_cuda_describe", "rmsnorm_recorder_calls"):
         getattr(library, name).restype = ctypes.c_char_p
     return library
@@ -122,6 +125,29 @@ def test_launches_are_those_of_the_plan(shape, axes, dtype, form, stash):
         "columns": f"side_by_side<{types}, {'true' if plan['vector'] > 1 else 'false'}>",
     }
     assert wanted[text.split()[0]] in found["kernel"]
+
+
+class OnnxRuntime(FakeOnnxRuntime):
+    """Has a stream."""
+
+    def KernelContext_GetGPUComputeStream(self, context, stream, *_):  # noqa: N802
+        ctypes.c_size_t.from_address(stream).value = STREAM
+        return 0
+
+
+@pytest.mark.parametrize("op", list(spec.OPS))
+def test_nodes_launch_on_the_stream_of_onnxruntime(op):
+    recorded().rmsnorm_recorder_device(*HOPPER, PROCESSORS, 0)
+    fake = OnnxRuntime(str(LIBRARY))
+    (node,) = (o for o in fake.ops() if o.name == op and o.provider and set(o.inputs) == {DType.FLOAT16})
+    for shape, launches in (((2, 8), 1), ((0, 8), 0)):
+        fake.shape = shape
+        recorded().rmsnorm_recorder_calls()
+        assert fake.run(node) == ""
+        calls = recorded().rmsnorm_recorder_calls().decode().splitlines()
+        launched = [call for call in calls if call.startswith("launch")]
+        assert len(launched) == launches
+        assert all(f" stream {STREAM} " in call and "Half, float" in call for call in launched)
 
 
 def test_a_refused_launch_says_what_and_where():
