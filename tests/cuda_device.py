@@ -19,7 +19,7 @@ from typing import Any
 
 import kernels_abi as abi
 import numpy as np
-from cuda_memory import Memory
+from cuda_memory import Memory, has_gpu
 from emulated import Emulator
 
 BUILD = abi.ROOT / "build" / "cuda"
@@ -68,6 +68,11 @@ def onnxruntime_library() -> str:
 
 
 def architecture() -> int:
+    """What the kernels are compiled for: as RMSNORM_CUDA_ARCHITECTURE says, of which a newer GPU runs the PTX."""
+    return int(os.environ.get("RMSNORM_CUDA_ARCHITECTURE") or capability())
+
+
+def capability() -> int:
     """Compute capability of the first GPU, times ten."""
     driver = ctypes.CDLL("libcuda.so.1")
     parts = [ctypes.c_int(), ctypes.c_int()]
@@ -187,4 +192,6 @@ class Device:
 
 
 if __name__ == "__main__":
+    if not has_gpu():
+        sys.exit("no NVIDIA GPU")
     print(library().rmsnorm_cuda_describe().decode())

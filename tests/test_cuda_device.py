@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -100,6 +101,12 @@ def given(form, shape, dtype):
 
 def same(results, others):
     return all(a is b is None or same_bits(a, b) for a, b in zip(results, others, strict=True))
+
+
+def test_runs_the_code_that_was_compiled():
+    facts = json.loads(cuda_device.library().rmsnorm_cuda_describe())
+    assert facts["arch"] == cuda_device.capability()
+    assert facts["code"] == cuda_device.architecture()
 
 
 @types
