@@ -61,8 +61,8 @@ def compile_one(source: Path, architecture: int) -> Compiled:
             "-v",
             "-cubin",
             "-o",
-            out,
-            source,
+            str(out),
+            str(source),
         ]
         start = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, check=False)

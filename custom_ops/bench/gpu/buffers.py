@@ -70,7 +70,7 @@ class Sets:
         if form == "skip":
             x = total = x + self.second[index][part]
         value = x.double()
-        gate = torch.nn.functional.silu(self.second[index][part].double()) if "gated" in form else None
+        gate: Any = torch.nn.functional.silu(self.second[index][part].double()) if "gated" in form else None
         value = value * gate if form == "pregated" else value
         y = value / (value.square().mean(self.cell.axis, keepdim=True) + EPSILON).sqrt() * self.scale[index].double()
         y = y * gate if form == "gated" else y

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 import time
@@ -103,29 +104,23 @@ def _measure(folder: Path, budget: Budget, pattern: str) -> int:
     start = time.monotonic()
     with_sessions = sessions.has_cuda()
     cuda_device.build("rmsnorm_cuda_test", *["rmsnorm_onnx_cuda"] * with_sessions)
-    device: Any = torch.cuda.get_device_properties(0)
+    device: dict[str, Any] = json.loads(cuda_device.library().rmsnorm_cuda_describe())
     facts = [
-        ("device", cuda_device.library().rmsnorm_cuda_describe().decode()),
+        ("device", ", ".join(f"{name} {value}" for name, value in device.items())),
         ("versions", f"torch {torch.__version__}, CUDA of torch {torch.version.cuda}"),
-        ("compiled in", f"{time.monotonic() - start:.0f} s, for architecture {cuda_device.architecture()}"),
+        ("compiled in", f"{time.monotonic() - start:.0f} s"),
         (
             "time",
             "microseconds of one launch in a CUDA graph; each sample 2 ms or more, medians of interleaved samples",
         ),
     ]
     before = run.large_copies()
-    gpu = run.Gpu(
-        cuda_device.architecture(),
-        device.multi_processor_count,
-        device.shared_memory_per_block_optin,
-        device.L2_cache_size,
-        before,
-    )
+    gpu = run.Gpu(device["code"], device["processors"], device["shared_bytes"], device["l2_bytes"], before)
     results: list[Result] = []
     orts: list[Ort] = []
 
     def save() -> Report:
-        done = report(results, orts, (*facts, ("seconds", budget.line())), device.name)
+        done = report(results, orts, (*facts, ("seconds", budget.line())), device["device"])
         (folder / "cuda.json").write_text(to_json(done))
         (folder / "cuda.md").write_text(to_markdown(done))
         return done

@@ -31,7 +31,7 @@ class Gpu:
     """What was measured of the device before the cells.
 
     Attributes:
-        arch: ten times its compute capability.
+        arch: ten times the compute capability that the code is compiled for.
         processors: that it has.
         shared_bytes: that one block may use.
         l2_bytes: of its cache.
