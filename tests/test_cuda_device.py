@@ -23,6 +23,7 @@ if cuda_device.nvcc() is None:
     pytest.skip("no nvcc to compile the kernels with", allow_module_level=True)
 
 from test_kernel_bits import (
+    test_a_scale_of_16_bits_gives_the_bits_of_the_same_in_float32,
     test_bits_do_not_depend_on_streaming,
     test_bits_do_not_depend_on_the_split,
     test_bits_of_a_column_do_not_depend_on_those_beside_it,
@@ -46,6 +47,7 @@ from test_kernels import (
 
 __all__ = [
     "supported",
+    "test_a_scale_of_16_bits_gives_the_bits_of_the_same_in_float32",
     "test_any_axes_and_any_scale",
     "test_bits_do_not_depend_on_streaming",
     "test_bits_do_not_depend_on_the_split",

@@ -62,6 +62,11 @@ test_double_rounds_once_to_sixteen_bits = on_devices(test_kernels.test_double_ro
 test_silu = on_devices(test_kernels.test_silu, "sm_75")
 test_silu_of_sixteen_bits = on_devices(test_kernels.test_silu_of_sixteen_bits, "sm_90")
 test_bits_do_not_depend_on_the_split = on_devices(test_kernel_bits.test_bits_do_not_depend_on_the_split, "sm_90")
+test_a_scale_of_16_bits_gives_the_bits_of_the_same_in_float32 = on_devices(
+    test_kernel_bits.test_a_scale_of_16_bits_gives_the_bits_of_the_same_in_float32,
+    "sm_90",
+    shape=[(1, 320), (1, 4099), (11, 1024)],
+)
 test_bits_of_a_column_do_not_depend_on_those_beside_it = on_devices(
     test_kernel_bits.test_bits_of_a_column_do_not_depend_on_those_beside_it, "sm_90", count=[3, 75, 1030]
 )
