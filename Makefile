@@ -99,7 +99,8 @@ cuda: $(VENV)/tested
 
 # A Python with torch or cupy: usually the machine's own, and nothing is installed.
 PYTHON := python3
-CUDA_TESTS := $(PYTHON) -m pytest --quiet -p no:cacheprovider tests/test_cuda_device.py
+# After an invalid access nothing more runs on the GPU in that process.
+CUDA_TESTS := $(PYTHON) -m pytest --quiet --maxfail=20 -p no:cacheprovider tests/test_cuda_device.py
 cuda-test cuda-sanitize cuda-bench: export PYTHONPATH := $(CURDIR):$(PYTHONPATH)
 cuda-test:
 	$(CUDA_TESTS)
