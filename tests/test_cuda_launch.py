@@ -158,6 +158,14 @@ def test_a_refused_launch_says_what_and_where():
     assert calls[-1] == "cudaGetLastError"
 
 
+def test_a_device_without_code_is_named():
+    """What CUDA says to the first question about the code."""
+    recorded().rmsnorm_recorder_device(next(fresh), 110, 0, PROCESSORS, 0)
+    problem = described((4, 512))
+    text = recorded().rmsnorm_cuda_run(ctypes.byref(problem), None).decode()
+    assert text == "the current CUDA device cannot be used: the error's name: what it means"
+
+
 def test_threads_have_devices_of_their_own():
     answers = {}
 

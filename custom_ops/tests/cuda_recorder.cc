@@ -61,6 +61,7 @@ std::string to_text(const cudaLaunchAttribute& attribute) {
 extern "C" {
 
 // Device `index` becomes this thread's, with these facts; its launches are refused with that error.
+// Code 0: there is none for it.
 void rmsnorm_recorder_device(int32_t index, int32_t arch, int32_t code, int32_t processors,
                              int32_t error) {
   current = index;
@@ -112,7 +113,8 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   *attributes = {};
   attributes->ptxVersion = devices[current].code;
   attributes->binaryVersion = devices[current].arch;
-  return note("cudaFuncGetAttributes");
+  return note("cudaFuncGetAttributes",
+              attributes->ptxVersion ? cudaSuccess : cudaErrorNoKernelImageForDevice);
 }
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int value) {
   return note("cudaFuncSetAttribute" + part("value", value));

@@ -92,7 +92,7 @@ std::string launch(const Problem& problem, Element scale_type, void* stream) {
   int index = 0;
   Device device;
   std::string error = current_device(&index, &device);
-  if (!error.empty()) return "the current CUDA device does not answer: " + error;
+  if (!error.empty()) return "the current CUDA device cannot be used: " + error;
   const Plan planned = plan(problem, scale_type, device);
   error = start({problem, scale_type, planned, device, stream});
   if (error.empty()) return "";
