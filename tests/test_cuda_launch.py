@@ -167,12 +167,12 @@ def test_a_device_without_code_is_named():
 
 
 def test_threads_have_devices_of_their_own():
-    answers = {}
+    library, answers = recorded(), {}
 
     def work(number):
-        recorded().rmsnorm_recorder_device(number, 90, 90, PROCESSORS, 98)
+        library.rmsnorm_recorder_device(number, 90, 90, PROCESSORS, 98)
         problem = described((4, 512))
-        answers[number] = recorded().rmsnorm_cuda_run(ctypes.byref(problem), None).decode()
+        answers[number] = library.rmsnorm_cuda_run(ctypes.byref(problem), None).decode()
 
     threads = [threading.Thread(target=work, args=(next(fresh),)) for _ in range(8)]
     for thread in threads:
