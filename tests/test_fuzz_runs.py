@@ -236,3 +236,27 @@ def test_a_split_whose_parts_a_call_counts(parts, said):
         return
     with pytest.raises(InvalidInput, match=rf"Split gives 3 outputs, and 'count', their number, {said}"):
         rmsnorm_onnx.optimize(proto)
+
+
+@pytest.mark.parametrize("back", ["Unsqueeze (r, how)", "Reshape (r, how)"])
+@pytest.mark.parametrize(("version", "norms"), [(3, 1), (4, 0), (8, 0)])
+def test_a_shape_that_a_feed_may_change_is_no_shape(back, version, norms):
+    """ONNX's inference takes the default for the shape; up to IR 3 every initializer is an input, and nobody feeds it."""
+    how = "int64[1] how = {0}" if back.startswith("Unsqueeze") else "int64[3] how = {1, 3, 3}"
+    size = "int64[1]" if back.startswith("Unsqueeze") else "int64[3]"
+    scalars = {"count": "{3}", "eps": "{0.001}", "half": "{-0.5}"}
+    inputs = ", ".join(f"float {name}" for name in scalars) if version == 3 else ""
+    text = f"""<ir_version: {version}, opset_import: ["" : 13]>
+        main (float[3, 3, 3] x, int64[1] axis, {size} how{", " * bool(inputs)}{inputs}) => (float[3, 3, 3] y)
+        <int64[1] axis = {{0}}, {how}, {", ".join(f"float {name} = {number}" for name, number in scalars.items())}>
+        {{
+            axes = Constant <value_ints = [0]> ()
+            m = Mul (x, x)
+            r = ReduceSum <keepdims = 0> (m, axes)
+            u = {back}
+            mean = Div (u, count)
+            safe = Add (mean, eps)
+            inverse = Pow (safe, half)
+            y = Mul (x, inverse)
+        }}"""
+    assert len(fused(onnx.parser.parse_model(text))) == norms

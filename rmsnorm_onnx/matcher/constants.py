@@ -85,7 +85,7 @@ class Constants:
 
     def why_not(self, value: ir.Value | None) -> str:
         """What keeps ``value`` from being one constant number, for people."""
-        if value is not None and value.is_initializer() and self._can_be_fed(value):
+        if value is not None and value.is_initializer() and self.can_be_fed(value):
             return "an initializer that is a graph input as well, and so may be fed"
         array = self.array(value)
         return f"{array.size} numbers" if array is not None else "not constant"
@@ -97,7 +97,7 @@ class Constants:
             current = pending.pop()
             node = current.producer()
             if node is None:
-                if not current.is_initializer() or self._can_be_fed(current):
+                if not current.is_initializer() or self.can_be_fed(current):
                     return False
                 continue
             if len(seen) > _SMALL or any(a.type in _GRAPHS for a in node.attributes.values()):
@@ -107,11 +107,12 @@ class Constants:
             pending.extend(fresh)
         return True
 
-    def _can_be_fed(self, value: ir.Value) -> bool:
+    def can_be_fed(self, value: ir.Value) -> bool:
+        """Whether a feed gives the value, or may override the data that is its default."""
         return value.is_graph_input() and (self._overridable or not value.is_initializer())
 
     def _evaluate(self, value: ir.Value, depth: int) -> np.ndarray[Any, Any] | None:
-        if self._can_be_fed(value):
+        if self.can_be_fed(value):
             return None
         node = value.producer()
         if node is None:

@@ -122,7 +122,9 @@ class Facts:
 
     def _infer(self, value: ir.Value) -> Stated:
         if self._inferred is None:
-            self._inferred = infer(self._model.graph, self._model.functions.values(), doubted=self._doubted)
+            graph = self._model.graph
+            fed = {value for value in graph.initializers.values() if self.constants.can_be_fed(value)}
+            self._inferred = infer(graph, self._model.functions.values(), doubted=self._doubted, fed=fed)
         function = self._function_of.get(value)
         if function is not None:
             # Calls are read once; one of a function in another needs that one's calls first.

@@ -38,6 +38,7 @@ def infer(
     given: Mapping[ir.Value, Stated] | None = None,
     attributes: Mapping[str, ir.Attr] | None = None,
     doubted: Collection[ir.Value] = (),
+    fed: Collection[ir.Value] = (),
 ) -> dict[ir.Value, onnx.ValueInfoProto]:
     """Types and shapes of the values of ``graph`` and its subgraphs.
 
@@ -47,12 +48,13 @@ def infer(
         given: types and shapes of inputs, where the graph does not state them.
         attributes: values of the function's attributes that nodes refer to.
         doubted: values whose declared shapes are not believed, nor those of others of the same name.
+        fed: initializers whose data is a default that a feed may override: nothing follows from it.
 
     Returns:
         What is known after inference, for ``stated`` to read; nothing where ONNX cannot follow the graph.
     """
     try:
-        proto = _serialize(graph)
+        proto = _serialize(graph, fed)
         bodies = [ir.serde.serialize_function(function) for function in functions]
     except ir.serde.SerdeError:  # a graph that cannot be written has no inference either
         return {}
@@ -86,12 +88,12 @@ def _infer_shapes(model: onnx.ModelProto, *, data_prop: bool) -> onnx.ModelProto
     return onnx.shape_inference.infer_shapes(model, check_type=False, strict_mode=False, data_prop=data_prop)
 
 
-def _serialize(graph: ir.Graph) -> onnx.GraphProto:
+def _serialize(graph: ir.Graph, fed: Collection[ir.Value]) -> onnx.GraphProto:
     declared: list[ir.Value] = []
     passed: list[ir.Value] = []
     for value in graph.initializers.values():
         small = value.const_value is not None and value.const_value.nbytes <= _PASSED_BYTES
-        (passed if small or value.type is None else declared).append(value)
+        (passed if (small or value.type is None) and value not in fed else declared).append(value)
     inputs = dict.fromkeys((*graph.inputs, *declared))
     view = ir.GraphView(
         list(inputs), graph.outputs, nodes=list(graph), initializers=passed, opset_imports=graph.opset_imports
