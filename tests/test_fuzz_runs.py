@@ -241,7 +241,7 @@ def test_a_split_whose_parts_a_call_counts(parts, said):
 @pytest.mark.parametrize("back", ["Unsqueeze (r, how)", "Reshape (r, how)"])
 @pytest.mark.parametrize(("version", "norms"), [(3, 1), (4, 0), (8, 0)])
 def test_a_shape_that_a_feed_may_change_is_no_shape(back, version, norms):
-    """ONNX's inference takes the default for the shape; up to IR 3 every initializer is an input, and nobody feeds it."""
+    """ONNX's inference takes the default for it; up to IR 3 every initializer is an input, and nobody feeds it."""
     how = "int64[1] how = {0}" if back.startswith("Unsqueeze") else "int64[3] how = {1, 3, 3}"
     size = "int64[1]" if back.startswith("Unsqueeze") else "int64[3]"
     scalars = {"count": "{3}", "eps": "{0.001}", "half": "{-0.5}"}
