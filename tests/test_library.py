@@ -44,8 +44,9 @@ def test_every_type(op, dtype, scale_type):
 @ops
 @pytest.mark.parametrize("dtype", [DType.FLOAT16, DType.FLOAT])
 @pytest.mark.parametrize("width", [64, 20000])  # float32: kept, and too large to be kept
-def test_constant_scale_gives_the_bits_of_a_fed_one(op, dtype, width):
-    x = values((5, width), dtype)
+@pytest.mark.parametrize("rows", [1, 5])  # one row reads a scale of 16 bits where the session holds it
+def test_constant_scale_gives_the_bits_of_a_fed_one(op, dtype, width, rows):
+    x = values((rows, width), dtype)
     for scale in (values(width, dtype, 1), np.ones(width, x.dtype), np.ones(1, x.dtype)):
         fed = execute(one_norm(op, dtype, dtype), feeds_of(op, x, scale))
         constant = execute(one_norm(op, dtype, scale=scale), feeds_of(op, x))
