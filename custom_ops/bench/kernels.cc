@@ -89,7 +89,7 @@ void kernel(benchmark::State& state, FormName form, Element element, Place place
   problem.scale = scale.get();
   problem.y = arrays[size_t(form.reads)].get();
   problem.sum = form.writes > 1 ? arrays.back().get() : nullptr;
-  problem.streaming = should_stream(problem);
+  problem.streaming = should_stream(problem, true);
   for (auto _ : state) {
     kernels->run(problem, 0, problem.layout.items());
     benchmark::ClobberMemory();

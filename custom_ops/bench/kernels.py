@@ -1,7 +1,7 @@
 """Speed of the bare kernels beside a copy of the same bytes: PYTHONPATH=. python custom_ops/bench/kernels.py [--json].
 
 One thread, one process, interleaved, medians. A share is the kernel's rate over the better of a plain and a
-non-temporal copy that moves as many bytes (reads and writes counted alike).
+non-temporal copy that moves as many bytes (reads and writes counted alike) in the same memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rmsnorm_onnx.spec import DType
 #: Arrays that are read, and written, by the form.
 STREAMS = {"plain": (1, 1), "skip": (2, 2), "gated": (2, 1), "pregated": (2, 1)}
 #: Bytes read and written by one call: within the cache of that name on a server core.
-PLACES = {"L1": 24 << 10, "L2": 512 << 10, "L3": 12 << 20, "DRAM": 256 << 20}
+PLACES = {"L1": 24 << 10, "L2": 512 << 10, "L3": 6 << 20, "DRAM": 256 << 20}
 #: Dimensions after the first, and the axes: rows of these widths, then channels x pixels of images, heads x
 #: features, and a mean over two axes that are not adjacent.
 SHAPES = {
@@ -38,8 +38,10 @@ SHAPES = {
     "8x4x16x256": ((8, 4, 16, 256), (-4, -2)),
 }
 ROUNDS = 21
-#: One sample lasts as long: far more than a clock reading, far less than what a scheduler lets others have.
-SAMPLE_NS = 3e5
+#: Bytes of a line of the cache, at which every array begins.
+LINE = 64
+#: One sample lasts as long: several calls in any place but DRAM, far less than what a scheduler lets others have.
+SAMPLE_NS = 1e6
 
 
 @dataclass(frozen=True)
@@ -57,24 +59,18 @@ class Cell:
     share: float
 
 
-def filled(nbytes: int, fill: int) -> Any:
-    """Memory of its own, written once."""
-    array = abi.aligned(nbytes)
-    array[:] = fill
-    return array
-
-
 def samples(calls: dict[str, Any]) -> dict[str, float]:
     """Nanoseconds of one call each, interleaved so that a slow moment hits all alike.
 
-    A call before each sample: a streaming copy leaves the arrays of the others outside the caches.
+    Two calls before each sample: a streaming copy leaves the memory outside the caches.
     """
     repeats = {name: max(1, int(SAMPLE_NS / max(call(3) / 3, 1))) for name, call in calls.items()}
     took: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(ROUNDS):
-        for name, call in calls.items():
-            call(1)
-            took[name].append(call(repeats[name]) / repeats[name])
+    names = list(calls)
+    for turn in range(ROUNDS):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            calls[name](2)
+            took[name].append(calls[name](repeats[name]) / repeats[name])
     return {name: statistics.median(times) for name, times in took.items()}
 
 
@@ -88,24 +84,26 @@ def measure(form: str, dtype: DType, place: str, shape: str, isa: str, streaming
     if count == 0:
         return None
     nbytes = count * math.prod(tail) * size
-    arrays = [filled(nbytes, 0x3C) for _ in range(reads + writes)]
-    # 0x3C3C is a number near 1 in every type, and no slow one.
-    x, second, y, total = arrays[0], arrays[1] if reads == 2 else None, arrays[reads], arrays[-1]
+    apart = -(-nbytes // LINE) * LINE
+    # Of copies in memory of their own, both together would leave the cache that is asked about.
+    memory = abi.aligned(apart * (reads + writes))
+    memory[:] = 0x3C  # 0x3C3C is a number near 1 in every type, and no slow one
+    at = abi.address(memory)
     scale = np.ones(scale_shape, abi.NUMPY[dtype])
     stash = DType.DOUBLE if dtype is DType.DOUBLE else DType.FLOAT
     problem = abi.TestProblem(
         form=abi.FORMS.index(form), type=dtype, scale_type=dtype, stash=stash, normalized=stash, scaled=stash,
         epsilon=1e-5, shape=abi.int64s((count, *tail)), axes=abi.int64s(axes), scale_shape=abi.int64s(scale_shape),
-        rank=1 + len(tail), axis_count=len(axes), scale_rank=len(tail), x=abi.address(x), second=abi.address(second),
-        scale=abi.address(scale), y=abi.address(y), sum=abi.address(total) if form == "skip" else None,
+        rank=1 + len(tail), axis_count=len(axes), scale_rank=len(tail), x=at, second=at + apart if reads == 2 else None,
+        scale=abi.address(scale), y=at + apart * reads, sum=at + apart * 3 if form == "skip" else None,
         streaming=streaming,
     )  # fmt: skip
     shim = abi.shim()
     moved = nbytes * (reads + writes)
-    source, target = filled(moved // 2, 1), filled(moved // 2, 2)
+    half = memory.nbytes // 2 // LINE * LINE
     copy = lambda streaming: lambda repeats: shim.rmsnorm_bench_copy(  # noqa: E731
-        ctypes.c_void_p(abi.address(target)), ctypes.c_void_p(abi.address(source)),
-        ctypes.c_int64(moved // 2), ctypes.c_int32(streaming), ctypes.c_int64(repeats),
+        ctypes.c_void_p(at + half), ctypes.c_void_p(at), ctypes.c_int64(min(half, moved // 2)),
+        ctypes.c_int32(streaming), ctypes.c_int64(repeats),
     )  # fmt: skip
     calls = {
         "kernel": lambda repeats: shim.rmsnorm_bench_kernel(
@@ -114,7 +112,8 @@ def measure(form: str, dtype: DType, place: str, shape: str, isa: str, streaming
         "copy": copy(0),
         "streaming": copy(1),
     }
-    rate = {name: moved / took for name, took in samples(calls).items()}
+    took = samples(calls)
+    rate = {name: (moved if name == "kernel" else 2 * min(half, moved // 2)) / took[name] for name in calls}
     share = rate["kernel"] / max(rate["copy"], rate["streaming"])
     return Cell(form, dtype.name, place, shape, count, rate["kernel"], rate["copy"], rate["streaming"], share)
 

@@ -25,6 +25,13 @@ extern const KernelSet kKernels;
 }
 #endif
 
+namespace {
+
+constexpr int64_t kLeastCache = 8 << 20;
+constexpr int64_t kMostCache = 32 << 20;
+
+}  // namespace
+
 const std::vector<const KernelSet*>& supported_kernel_sets() {
   static const std::vector<const KernelSet*> sets = [] {
     std::vector<const KernelSet*> found;
@@ -67,20 +74,32 @@ int64_t processors() {
   return count;
 }
 
-bool should_stream(const Problem& problem) {
-  // Half of the last-level cache, which the next node finds Y in otherwise. By itself a norm is up
-  // to 1.4 x faster from 4 MB of Y on, but a norm and a Neg after it take (two threads, 32 MB of
-  // cache) 2.5 x as long at 4 MB, 1.5 x at 8 MB, and less only from 16 MB on. Virtual machines
-  // state up to ten times the cache they have.
-  static const int64_t least = [] {
-    int64_t cache = 0;
+bool should_stream(const Problem& problem, bool alone) {
+  // Virtual machines state up to ten times the cache they have.
+  static const int64_t cache = [] {
+    int64_t bytes = 0;
 #ifdef _SC_LEVEL3_CACHE_SIZE
-    cache = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
 #endif
-    return std::clamp<int64_t>(cache / 2, 4 << 20, 16 << 20);
+    return std::clamp<int64_t>(bytes, kLeastCache, kMostCache);
   }();
-  const bool in_place = problem.y == problem.x || problem.y == problem.second;
-  return !in_place && problem.layout.elements() * size_of(problem.type) >= least;
+  if (problem.y == problem.x || problem.y == problem.second) return false;
+  const Form form = problem.form;
+  const int64_t y_bytes = problem.layout.elements() * size_of(problem.type);
+  // Gates wait for arithmetic, and a sum of 16 bits goes through the caches: up to 1.3 times as
+  // long where the caches could hold Y.
+  const bool streams_all =
+      form == Form::kPlain || (form == Form::kSkip && problem.type == problem.settings.stash);
+  if (!streams_all) return y_bytes >= cache / 2;
+  // What is not streamed is found in the caches by the next node, and several threads that stream
+  // wait for each other. Times as fast streamed, with a stated cache of 32 MB that others use too,
+  // by itself (and with a Neg after it):
+  //   X and Y of  8 MB each: one thread 1.4-1.6 (1.1-1.2), two 0.7-1.1 (0.8-0.9), four 0.6 (0.8)
+  //   X and Y of 16 MB each:            1.5 (1.1-1.2),         1.4-1.5 (1.0-1.1),      1.3 (1.0)
+  // Residual norms of as many bytes in four arrays: 1.1-1.25 (0.9-1.1), 0.6-0.7 (0.7), 0.4 (0.5);
+  // 1.3 (1.15), 1.3 (1.0-1.15), 1.0 (0.9).
+  const int64_t least = alone ? std::max(cache / 2, kLeastCache) : cache;
+  return y_bytes * (form == Form::kSkip ? 4 : 2) >= least;
 }
 
 }  // namespace rmsnorm

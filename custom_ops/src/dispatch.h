@@ -21,7 +21,8 @@ const KernelSet* select_kernel_set(std::string* error);
 // Processors that this process may use; a session's pool has seldom more threads, and does not say.
 int64_t processors();
 
-// Whether Y of this problem should pass the caches by.
-bool should_stream(const Problem& problem);
+// Whether Y of this problem should pass the caches by, computed by one thread `alone` or by
+// several.
+bool should_stream(const Problem& problem, bool alone);
 
 }  // namespace rmsnorm

@@ -7,6 +7,7 @@
 
 #include "bytes.h"
 #include "dispatch.h"
+#include "ort/company.h"
 #include "test_problem.h"
 #ifdef __SSE2__
 #include <emmintrin.h>
@@ -36,7 +37,7 @@ std::string with_problem(const char* isa, const TestProblem& t, Body body) {
     p.scale = converted.get();
     if (Element(t.scale_type) == p.type) p.own_scale = t.scale;
   }
-  p.streaming = t.streaming < 0 ? should_stream(p) : t.streaming > 0;
+  p.streaming = t.streaming < 0 ? should_stream(p, true) : t.streaming > 0;
   body(*kernels, p);
   return "";
 }
@@ -102,6 +103,20 @@ const char* rmsnorm_test_run(const char* isa, const TestProblem* t) {
     spread(items, step, std::max(1, t->threads),
            [&](int64_t begin, int64_t end) { kernels.run(p, begin, end); });
   }));
+}
+
+int32_t rmsnorm_test_streams(const TestProblem* t, int32_t alone) {
+  Problem p;
+  return to_problem(*t, &p).empty() ? should_stream(p, alone != 0) : -1;
+}
+
+void rmsnorm_test_company(const int64_t* bytes, const int32_t* others, int64_t calls,
+                          int32_t* split) {
+  ort::Company company;
+  for (int64_t i = 0; i < calls; ++i) {
+    split[i] = !company.stays_away(bytes[i]);
+    if (split[i]) company.saw(bytes[i], others[i] != 0);
+  }
 }
 
 double rmsnorm_bench_kernel(const char* isa, const TestProblem* t, int64_t repeats) {

@@ -25,6 +25,15 @@ const char* rmsnorm_test_isas();
 // Empty when it ran, the text of the error otherwise.
 const char* rmsnorm_test_run(const char* isa, const TestProblem* t);
 
+// 1 where Y would pass the caches by, computed by one thread `alone` or by several; negative when
+// the problem is refused. Reads no array.
+int32_t rmsnorm_test_streams(const TestProblem* t, int32_t alone);
+
+// A node's calls, one after the other: each moves `bytes`, and to each that is split other threads
+// come or not. Writes which are split.
+void rmsnorm_test_company(const int64_t* bytes, const int32_t* others, int64_t calls,
+                          int32_t* split);
+
 // Nanoseconds of `repeats` kernel calls over all items; negative when the problem is refused.
 double rmsnorm_bench_kernel(const char* isa, const TestProblem* t, int64_t repeats);
 

@@ -22,8 +22,8 @@ _MICROSOFT: Final = "com.microsoft"
 #: Any onnxruntime knows the first, and only newer ones RMSNormalization's.
 _OPSET: Final = 18
 _OPSET_OF_RMS_NORMALIZATION: Final = 23
-#: A run of a session costs microseconds besides its nodes; with this many bytes per run that is a few percent.
-_BYTES_PER_RUN: Final = 8 << 20
+#: A run of a session costs microseconds besides its nodes; with this many bytes per run that is one percent at most.
+_BYTES_PER_RUN: Final = 32 << 20
 _MOST_COPIES: Final = 64
 
 #: Nodes that compute the problem's outputs from its inputs, under the names that the operator gives both.

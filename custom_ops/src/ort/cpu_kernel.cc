@@ -64,7 +64,7 @@ void CpuKernel::compute(KernelContext* context) const {
       converted = in_stash_type(call.scale);
       problem.scale = converted.get();
     }
-    problem.streaming = should_stream(problem);
+    problem.streaming = should_stream(problem, company_.is_alone());
     Staging staging(*kernels_);
     const Tensor &second = call.second, &bias = call.bias;
     if (problem.second && (bias.data || second.shape != call.x.shape)) {
@@ -74,7 +74,7 @@ void CpuKernel::compute(KernelContext* context) const {
     if (op_.scale_type == problem.type) {
       problem.own_scale = kept_scale_ ? constant_scale_ : call.scale.data;
     }
-    launch(api_, context, *kernels_, problem, staging);
+    launch(api_, context, *kernels_, problem, staging, &company_);
   });
 }
 

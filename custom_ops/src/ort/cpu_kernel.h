@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../dispatch.h"
+#include "company.h"
 #include "norm_kernel.h"
 #include "staging.h"
 
@@ -24,6 +25,7 @@ class CpuKernel : public NormKernel {
   Bytes kept_scale_;
   const void* constant_scale_ = nullptr;  // as it is; the session holds it as long as its nodes
   Shape scale_shape_;
+  mutable Company company_;
 };
 
 }  // namespace rmsnorm::ort

@@ -1,6 +1,7 @@
 #include "launch.h"
 
 #include <algorithm>
+#include <thread>
 #include <vector>
 
 #if defined(__SANITIZE_THREAD__)
@@ -38,37 +39,52 @@ constexpr int64_t kTasksPerThread = 4;
 // of 16 KiB, or two wider ones, take less time together (16 x 4096 floats, one thread: 1.1 x).
 constexpr int64_t kWholeBytes = 128 * 1024;
 
+// The threads of the session, for one call of a node.
+struct Pool {
+  const Api& api;
+  KernelContext* context;
+  Company* company;
+};
+
 // body(begin, end) for all of [0, count), on the threads of the session.
 template <class Body>
-void spread(const Api& api, KernelContext* context, int64_t count, int64_t item_bytes, Body body) {
+void spread(const Pool& pool, int64_t count, int64_t item_bytes, Body body) {
   struct Work {
     Body& body;
     int64_t count;
     int64_t per_task;
+    std::thread::id caller;
+    std::atomic<bool> others;
   };
   const int64_t least = std::max<int64_t>(1, kTaskBytes / item_bytes);
   const int64_t whole = std::max(kWholeBytes, 2 * item_bytes) * processors();
   const int64_t most =
       processors() * std::clamp<int64_t>(count * item_bytes / whole, 1, kTasksPerThread);
-  Work work{body, count, std::max(least, (count + most - 1) / most)};
+  Work work{body, count, std::max(least, (count + most - 1) / most), std::this_thread::get_id(),
+            false};
   const int64_t tasks = (count + work.per_task - 1) / work.per_task;
-  if (tasks <= 1) return body(0, count);
+  const int64_t bytes = count * item_bytes;
+  if (tasks <= 1 || pool.company->stays_away(bytes)) return body(0, count);
   const auto task = [](void* data, size_t index) {
     take_over(data);
-    const Work& w = *static_cast<const Work*>(data);
+    Work& w = *static_cast<Work*>(data);
+    if (std::this_thread::get_id() != w.caller) w.others.store(true, std::memory_order_relaxed);
     const int64_t begin = int64_t(index) * w.per_task;
     w.body(begin, std::min(begin + w.per_task, w.count));
     hand_over(&w.count);
   };
   hand_over(&work);
-  api.call<Slot::KernelContext_ParallelFor>(context, +task, size_t(tasks), size_t(0), &work);
+  pool.api.call<Slot::KernelContext_ParallelFor>(pool.context, +task, size_t(tasks), size_t(0),
+                                                 &work);
   take_over(&work.count);
+  pool.company->saw(bytes, work.others.load(std::memory_order_relaxed));
 }
 
 }  // namespace
 
 void launch(const Api& api, KernelContext* context, const KernelSet& kernels,
-            const Problem& problem, const Staging& staging) {
+            const Problem& problem, const Staging& staging, Company* company) {
+  const Pool pool{api, context, company};
   const Layout& layout = problem.layout;
   const int64_t items = layout.items();
   const int64_t item_bytes = layout.item_elements() * size_of(problem.type);
@@ -80,15 +96,15 @@ void launch(const Api& api, KernelContext* context, const KernelSet& kernels,
     const int64_t chunks = layout.chunks(), all = items * chunks;
     const int64_t chunk_bytes = layout.chunk_elements() * size_of(problem.type);
     std::vector<double> sums(static_cast<size_t>(all));
-    spread(api, context, all, chunk_bytes, [&](int64_t begin, int64_t end) {
+    spread(pool, all, chunk_bytes, [&](int64_t begin, int64_t end) {
       kernels.sum_chunks(problem, begin, end, sums.data() + begin / chunks * chunks);
     });
-    spread(api, context, all, chunk_bytes, [&](int64_t begin, int64_t end) {
+    spread(pool, all, chunk_bytes, [&](int64_t begin, int64_t end) {
       kernels.finish_chunks(problem, begin, end, sums.data() + begin / chunks * chunks);
     });
     return;
   }
-  spread(api, context, items, item_bytes,
+  spread(pool, items, item_bytes,
          [&](int64_t begin, int64_t end) { staging.run(problem, begin, end); });
 }
 

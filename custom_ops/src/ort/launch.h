@@ -3,11 +3,12 @@
 
 #include "../dispatch.h"
 #include "api.h"
+#include "company.h"
 #include "staging.h"
 
 namespace rmsnorm::ort {
 
 void launch(const Api& api, KernelContext* context, const KernelSet& kernels,
-            const Problem& problem, const Staging& staging);
+            const Problem& problem, const Staging& staging, Company* company);
 
 }  // namespace rmsnorm::ort
