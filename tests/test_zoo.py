@@ -60,7 +60,7 @@ def test_a_near_miss_runs_and_takes_a_root(case):
     model = case.build()
     outputs = evaluate(case, model, feeds(case))
     assert [o.name for o in model.graph.output] == list(outputs)
-    assert {n.op_type for n in model.graph.node} & {"Sqrt", "Pow", "ReduceL2", "LpNormalization"}
+    assert {n.op_type for n in model.graph.node} & {"Sqrt", "Pow", "ReduceL2", "LpNormalization", "RMSNormalization"}
 
 
 @by_id([c for c in CASES if c.spelling and c.why in CHANGES_RESULT and c.spelling.power_kind != "overridable"])

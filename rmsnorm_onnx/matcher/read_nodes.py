@@ -103,6 +103,10 @@ def _scaled_norm(context: Context, node: ir.Node, x: ir.Value, scale: ir.Value, 
     axes = tuple(range(axis if axis < 0 or rank is None else axis - rank, 0))
     stash = spec.DType.DOUBLE if t is spec.DType.DOUBLE else spec.DType.FLOAT
     statistic = Statistic(context.origin(x), stash, (node,), axes, True, True, epsilon=epsilon, rooted=True)
+    flaw = statistic.bad_epsilon(node)
+    if flaw is not None:
+        context.report(node, flaw)
+        return None
     # ONNX rounds the normalized value to T before the scale, unless the types differ: then its text does not
     # type-check, and exporters mean one rounding. onnxruntime's own operators always round once.
     twice = node.op_type == "RMSNormalization" and t is v

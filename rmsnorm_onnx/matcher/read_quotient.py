@@ -161,10 +161,9 @@ def _factors(context: Context, product: ir.Value, x: ir.Value) -> tuple[ir.Value
 
 
 def _bad_value(context: Context, statistic: Statistic, node: ir.Node) -> Flaw | None:
-    for name in ("epsilon", "epsilon_outside"):
-        number = getattr(statistic, name)
-        if math.isnan(number) or math.isinf(number) or number < 0:
-            return Flaw(spec.Why.EPSILON_VALUE, node, f"{name} is {number:g}")
+    flaw = statistic.bad_epsilon(node)
+    if flaw is not None:
+        return flaw
     if not statistic.lines_up(context.facts.rank(statistic.x)):
         return _not_lined_up(statistic, node)
     if math.isinf(statistic.floor) or not 0 < statistic.factor < math.inf:

@@ -129,6 +129,13 @@ class Statistic:
         rooted = self.root() if abs(exponent) == 0.5 else None
         return rooted.inverse() if rooted is not None and exponent < 0 else rooted
 
+    def bad_epsilon(self, node: ir.Node) -> Flaw | None:
+        """Which constant no operator takes: they are finite and not negative."""
+        for name, number in (("epsilon", self.epsilon), ("epsilon_outside", self.epsilon_outside)):
+            if not 0 <= number < math.inf:
+                return Flaw(spec.Why.EPSILON_VALUE, node, f"{name} is {number:g}")
+        return None
+
     def lines_up(self, rank: int | None) -> bool:
         """Whether each number stands at its own row of x, of ``rank`` axes, and goes along it by broadcasting."""
         if not rank:

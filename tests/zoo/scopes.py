@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from onnx import TensorProto
 
-from rmsnorm_onnx.spec import RMS, SKIP
+from rmsnorm_onnx.spec import RMS, SKIP, Why
 
 from .case import Case, case
 from .spelling import Spelling
@@ -110,6 +110,10 @@ def adopt_skip_simplified_bias(g: Tape) -> None:
     g.output(y, "y", shape=X)
 
 
+def adopt_negative_epsilon(g: Tape) -> None:
+    g.output(g.op("RMSNormalization", g.input("x", X), g.weight("scale", (8,)), epsilon=-1e-6), "y")
+
+
 #: (program, nodes per operator, opset, what it shows)
 _TABLE = (
     (in_branch, {RMS.name: 1}, 18, "in an If branch, x captured"),
@@ -128,7 +132,10 @@ _TABLE = (
     (adopt_skip_simplified_bias, {SKIP.name: 1}, 18, "onnxruntime's SkipSimplifiedLayerNormalization with a bias"),
 )
 
-SCOPES: tuple[Case, ...] = tuple(
-    case(program, shows, fuses=operators, opset=opset, standard=program is not adopt_simplified)
-    for program, operators, opset, shows in _TABLE
+SCOPES: tuple[Case, ...] = (
+    *(
+        case(program, shows, fuses=operators, opset=opset, standard=program is not adopt_simplified)
+        for program, operators, opset, shows in _TABLE
+    ),
+    case(adopt_negative_epsilon, "a norm node with a negative epsilon", why=Why.EPSILON_VALUE, opset=23),
 )
