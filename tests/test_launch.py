@@ -18,15 +18,16 @@ X, SECOND, Y, SUM = 0x1000000, 0x2000000, 0x3000000, 0x4000000
 
 def streams(moved, form="plain", dtype=DType.FLOAT, alone=True, **changes):
     """Whether Y of a norm passes the caches by that reads and writes so many bytes, each array once."""
-    arrays = {"plain": 2, "skip": 4, "gated": 3, "pregated": 3}[form]
-    width = 1024
-    rows = moved // arrays // width // abi.NUMPY[dtype].itemsize
-    stash = DType.DOUBLE if dtype is DType.DOUBLE else DType.FLOAT
     given = {"x": X, "second": None if form == "plain" else SECOND, "y": Y, "sum": SUM if form == "skip" else None}
+    given |= changes
+    arrays = sum(place is not None for place in given.values())
+    width = 1024
+    rows = -(-moved // (arrays * width * abi.NUMPY[dtype].itemsize))
+    stash = DType.DOUBLE if dtype is DType.DOUBLE else DType.FLOAT
     problem = abi.TestProblem(
         form=abi.FORMS.index(form), type=dtype, scale_type=dtype, stash=stash, normalized=stash, scaled=stash,
         shape=abi.int64s((rows, width)), axes=abi.int64s((-1,)), scale_shape=abi.int64s((width,)),
-        rank=2, axis_count=1, scale_rank=1, **(given | changes),
+        rank=2, axis_count=1, scale_rank=1, **given,
     )  # fmt: skip
     answer = abi.native().rmsnorm_test_streams(ctypes.byref(problem), int(alone))
     assert answer >= 0
@@ -58,6 +59,11 @@ def test_one_thread_streams_earlier(form, dtype):
     assert first[0] <= first[1] <= 2 * first[0]
     assert 8 <= first[0] <= 16
     assert 8 <= first[1] <= 32
+
+
+def test_a_sum_that_nobody_wants_does_not_count():
+    first = [next(n for n in range(1, 65) if streams(n * MB, "skip", sum=place)) for place in (SUM, None)]
+    assert first[0] == first[1]
 
 
 @pytest.mark.parametrize("dtype", [DType.FLOAT16, DType.BFLOAT16], ids=lambda dtype: dtype.name)

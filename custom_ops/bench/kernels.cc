@@ -41,7 +41,7 @@ struct Place {
   int64_t bytes;
 };
 constexpr Place kPlaces[] = {
-    {"L1", 24 << 10}, {"L2", 512 << 10}, {"L3", 12 << 20}, {"DRAM", 256 << 20}};
+    {"L1", 24 << 10}, {"L2", 512 << 10}, {"L3", 6 << 20}, {"DRAM", 256 << 20}};
 
 constexpr int64_t kWidths[] = {64, 128, 1024, 4096, 16384};
 

@@ -99,10 +99,10 @@ def measure(form: str, dtype: DType, place: str, shape: str, isa: str, streaming
         streaming=streaming,
     )  # fmt: skip
     shim = abi.shim()
-    moved = nbytes * (reads + writes)
     half = memory.nbytes // 2 // LINE * LINE
+    copied = min(half, nbytes * (reads + writes) // 2)
     copy = lambda streaming: lambda repeats: shim.rmsnorm_bench_copy(  # noqa: E731
-        ctypes.c_void_p(at + half), ctypes.c_void_p(at), ctypes.c_int64(min(half, moved // 2)),
+        ctypes.c_void_p(at + half), ctypes.c_void_p(at), ctypes.c_int64(copied),
         ctypes.c_int32(streaming), ctypes.c_int64(repeats),
     )  # fmt: skip
     calls = {
@@ -113,7 +113,8 @@ def measure(form: str, dtype: DType, place: str, shape: str, isa: str, streaming
         "streaming": copy(1),
     }
     took = samples(calls)
-    rate = {name: (moved if name == "kernel" else 2 * min(half, moved // 2)) / took[name] for name in calls}
+    moved = {"kernel": nbytes * (reads + writes), "copy": 2 * copied, "streaming": 2 * copied}
+    rate = {name: moved[name] / took[name] for name in calls}
     share = rate["kernel"] / max(rate["copy"], rate["streaming"])
     return Cell(form, dtype.name, place, shape, count, rate["kernel"], rate["copy"], rate["streaming"], share)
 

@@ -99,7 +99,8 @@ bool should_stream(const Problem& problem, bool alone) {
   // Residual norms of as many bytes in four arrays: 1.1-1.25 (0.9-1.1), 0.6-0.7 (0.7), 0.4 (0.5);
   // 1.3 (1.15), 1.3 (1.0-1.15), 1.0 (0.9).
   const int64_t least = alone ? std::max(cache / 2, kLeastCache) : cache;
-  return y_bytes * (form == Form::kSkip ? 4 : 2) >= least;
+  const int arrays = 2 + (problem.second != nullptr) + (problem.sum != nullptr);
+  return y_bytes * arrays >= least;
 }
 
 }  // namespace rmsnorm

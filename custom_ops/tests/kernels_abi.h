@@ -29,8 +29,8 @@ const char* rmsnorm_test_run(const char* isa, const TestProblem* t);
 // the problem is refused. Reads no array.
 int32_t rmsnorm_test_streams(const TestProblem* t, int32_t alone);
 
-// A node's calls, one after the other: each moves `bytes`, and to each that is split other threads
-// come or not. Writes which are split.
+// A node's calls, one after the other: each has an X of `bytes`, and to each that is split other
+// threads come or not. Writes which are split.
 void rmsnorm_test_company(const int64_t* bytes, const int32_t* others, int64_t calls,
                           int32_t* split);
 

@@ -126,7 +126,7 @@ template <class Store, class T, class S, class Sum, class Finish>
   const int64_t row_bytes = layout.averaged * int64_t(sizeof(T));
   const int64_t most = most_of<Store>(p, row_bytes);
   // L1 holds two groups. It holds less of 16 bits beside a scale of floats, and beside two inputs:
-  // there rows of 8 KiB and more took 1.05-1.2 times as long with the next group fetched.
+  // there rows of 8 KiB (two inputs) and 16 KiB took 1.05-1.2 times as long with the next fetched.
   const int64_t most_fetched = __is_same(T, S) ? kGroupBytes : kGroupBytes / (p.second ? 4 : 2);
   bool alike = true;
   for (int d = 0; d < layout.kept.rank; ++d) alike &= layout.kept.scale[d] == 0;

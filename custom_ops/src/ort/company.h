@@ -13,15 +13,16 @@ class Company {
   // No other thread was ever seen.
   bool is_alone() const { return !seen_.load(std::memory_order_relaxed); }
 
-  // Whether a call that moves so many bytes had better not be split: the last calls, one of them as
-  // large, were split for nobody. Every sixteenth is split all the same, to see.
+  // Whether a call whose X has so many bytes had better not be split: the last calls, one of them
+  // as large, were split for nobody. Every sixteenth is split all the same, to see. 1.03-1.07 x as
+  // fast at 16 x 4096 on one thread, 0.97-1.02 x elsewhere.
   bool stays_away(int64_t bytes) {
     if (away_.load(std::memory_order_relaxed) < kPatience) return false;
     if (bytes > most_.load(std::memory_order_relaxed)) return false;
     return turn_.fetch_add(1, std::memory_order_relaxed) % kPatience != 0;
   }
 
-  // After a call of so many bytes that was split.
+  // After a call with such an X that was split.
   void saw(int64_t bytes, bool others) {
     if (others) {
       seen_.store(true, std::memory_order_relaxed);
